@@ -1,0 +1,120 @@
+/* The gateway's API as C functions. Every call blocks; thread-safe (each thread has its own connection, kept alive).
+
+   Errors: the errno that the gateway named, else -EHOSTUNREACH (no gateway could be reached, or it answered 502/503: worth waiting),
+   -EACCES (401/403), -EPROTO (an answer that is none), -EMSGSIZE. A call tries once; remote_wait decides about more. */
+#ifndef CAIRN_FUSEFS_REMOTE_REMOTE_H
+#define CAIRN_FUSEFS_REMOTE_REMOTE_H
+#include "common/buf.h"
+#include "common/codec.h"
+#include "common/hash.h"
+#include "common/op.h"
+#include "common/uuid.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct remote;
+struct remote_problem { /* what the last failed call of this thread was told; for messages to people */
+    long status;        /* HTTP, 0: not reached */
+    char code[64];
+    char detail[512];
+};
+/* url: "http://host:port". Takes the access token and (optional) refresh token; renews by itself and calls on_tokens
+   (may be NULL) with new ones so that they can be saved. */
+struct remote *remote_new(const char *url, const char *access, const char *refresh,
+                          void (*on_tokens)(void *ctx, const char *access, const char *refresh), void *ctx);
+void remote_free(struct remote *r);
+const char *remote_url(const struct remote *r);
+/* The access token now good; caller frees. For the stream's upgrade. */
+char *remote_token(struct remote *r);
+const struct remote_problem *remote_problem(void); /* this thread's */
+/* Any JSON endpoint: path below the base URL with its query ("/api/v1/drives"). body may be NULL. ret_json NULL: ignored; else owned by the caller
+   (NULL where the answer was empty). 0 on 2xx, else as above; `ret_status` may be NULL. */
+int remote_json(struct remote *r, const char *method, const char *path, json_t *body, json_t **ret_json, long *ret_status);
+/* Raw bodies. headers: NULL-terminated "Name: value" array or NULL. */
+int remote_raw(struct remote *r, const char *method, const char *path, const char *const *headers, const void *body,
+               size_t body_len, struct buf *ret_body, json_t **ret_headers /* lower-case names; may be NULL */, long *ret_status);
+/* The framed form of docs/protocol.md: head + contents. */
+int remote_framed(struct remote *r, const char *path, const json_t *head, const struct buf *contents,
+                  json_t **ret_head, struct buf *ret_contents);
+int remote_login(const char *url, const char *user, const char *password, const char *device, char **ret_access, char **ret_refresh);
+
+/* ---- the driver's protocol, bound to a drive by remote_mount ---- */
+struct remote_mount_info {
+    struct uuid session, drive;
+    char name[129], role[16];
+    uint64_t root, seq, used, quota, ino_first, ino_count;
+    unsigned lease_ms, heartbeat_ms;
+    uint32_t inline_max, batch_max;
+};
+int remote_mount(struct remote *r, const char *drive, const char *device, const struct uuid *journal, bool read_only,
+                 struct remote_mount_info *ret);
+int remote_unmount(struct remote *r);
+const struct remote_mount_info *remote_info(const struct remote *r);
+int remote_inodes(struct remote *r, uint64_t count, uint64_t *ret_first);
+/* ret_found false: the name is not there (as of *ret_seq). at 0: now. */
+int remote_lookup(struct remote *r, uint64_t parent, const char *name, uint64_t at, uint64_t *ret_seq, bool *ret_found, struct attr *ret);
+int remote_inode(struct remote *r, uint64_t ino, uint64_t at, uint64_t *ret_seq, struct attr *ret);
+struct remote_entry {
+    char *name;
+    struct attr attr;
+};
+struct remote_page {
+    uint64_t seq, parent;
+    struct attr attr;      /* the directory's own */
+    struct remote_entry *entries;
+    size_t n;
+    char *next; /* NULL at the end */
+};
+void remote_page_fini(struct remote_page *p);
+int remote_directory(struct remote *r, uint64_t ino, uint64_t at, const char *after, unsigned limit, struct remote_page *ret);
+int remote_dead(struct remote *r, uint64_t ino, const char *after, unsigned limit, struct remote_page *ret);
+int remote_symlink(struct remote *r, uint64_t ino, uint64_t *ret_seq, char **ret_target);
+/* [{name,value}…] as JSON of the protocol; owned by the caller. */
+int remote_xattrs(struct remote *r, uint64_t ino, uint64_t at, uint64_t *ret_seq, json_t **ret);
+struct remote_map { /* a piece of a version's chunk map */
+    uint64_t ino, version, size, first;
+    uint32_t chunk_size;
+    int64_t mtime;
+    int error;
+    struct chunk_ref *chunks;
+    size_t n;
+};
+struct remote_content { /* a chunk's plain bytes that came along */
+    struct hash hash;
+    void *bytes;
+    uint32_t size;
+};
+struct remote_read {
+    uint64_t seq;
+    struct remote_map *maps;
+    size_t n_maps;
+    struct remote_content *contents; /* verified against their hashes */
+    size_t n_contents;
+};
+struct remote_want {
+    uint64_t ino, version /* 0 newest */, first, count;
+};
+void remote_read_fini(struct remote_read *r);
+int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uint32_t inline_max, struct remote_read *ret);
+/* Fetches one chunk, decoded and verified, into ret[0..size). -ENOENT, -EBADMSG. */
+int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size);
+/* Stores a chunk (compressed here if that helps). */
+int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, uint32_t size);
+int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_missing);
+/* One batch as it is; ops and contents as in the protocol. results: n_ops, zeroed by the caller. ret_last: for -ESTALE (batch-out-of-order). */
+struct remote_inline {
+    struct hash hash;
+    uint32_t size;
+    enum codec codec;
+    struct buf stored;
+};
+int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
+                 const struct remote_inline *contents, size_t n_contents, struct op_result *results, uint64_t *ret_seq, uint64_t *ret_last);
+int remote_seq(struct remote *r, uint64_t *ret);
+int remote_statfs(struct remote *r, uint64_t *ret_used, uint64_t *ret_quota, uint64_t *ret_files);
+/* Touches as JSON array; -ESTALE for 410. */
+int remote_changes(struct remote *r, uint64_t since, json_t **ret_changes, uint64_t *ret_next, bool *ret_more);
+int remote_moment(struct remote *r, int64_t time_ns, uint64_t *ret_seq);
+int remote_versions(struct remote *r, uint64_t parent, const char *name, uint64_t *ret_seq, json_t **ret_versions);
+#endif

@@ -1,0 +1,89 @@
+/* What every endpoint works with: the process's ports and services, and who is asking. */
+#ifndef CAIRN_GATEWAY_API_APP_H
+#define CAIRN_GATEWAY_API_APP_H
+#include "gateway/core/coherence.h"
+#include "gateway/core/drive_queue.h"
+#include "gateway/ports/meta.h"
+#include "gateway/ports/objects.h"
+#include "gateway/server/http.h"
+
+struct app {
+    struct meta *meta;
+    struct objects *objects;
+    struct drive_queues *queues;
+    struct http_server *server;
+    struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
+    struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
+    uint8_t token_secret[32], url_secret[32];
+    const char *public_url; /* NULL: http://ADDR:PORT of the listener */
+    bool embedded;
+};
+
+struct principal {
+    struct uuid user, session;
+    char name[65];
+    char device[129];
+    bool admin;
+};
+
+/* ---- api/auth.c ---- */
+bool auth_authenticate(struct call *c);            /* http_config.authenticate */
+const char *auth_user_key(struct call *c);         /* http_config.user_key */
+/* "Bearer JWT" → principal; 0 or -EACCES with *ret_code ("token-expired", "token-invalid"). */
+int auth_verify(struct app *app, const char *authorization, struct principal *ret, const char **ret_code);
+/* A token good for `seconds`; caller frees. */
+char *auth_issue(struct app *app, const struct user_row *u, const char *device, const struct uuid *session, int64_t seconds);
+int auth_hash_password(const char *password, char **ret_phc);
+static inline const struct principal *principal_of(const struct call *c)
+{
+    return c->principal;
+}
+static inline struct app *app_of(const struct call *c)
+{
+    return c->app;
+}
+
+/* ---- api/access.c: what each request checks first; each fills a problem and returns false on failure ---- */
+/* Body as a JSON object; caller owns. NULL: a 400 was filled (bad-json). */
+json_t *access_body(struct call *c);
+/* `drive` (id or name, text may be NULL → 400) that the caller may use with at least this role: 404 `drive-not-found` (also for somebody else's), 409
+   `drive-ambiguous`, 403 `read-only`. */
+bool access_drive(struct call *c, const char *drive, enum role least, struct drive_row *ret);
+/* Fills a drive_work's actor from the caller. */
+void access_actor(struct call *c, struct actor *ret);
+/* "/a/b/c" → directories resolved in the snapshot: *ret_parent, ret_name ("" for the root). 0, -ENOENT (parent), -ENOTDIR, -EINVAL (bad path). */
+int access_path(struct meta_tx *tx, const char *path, uint64_t at, uint64_t *ret_parent, char ret_name[NAME_LEN_MAX + 1]);
+/* The path of a directory as of a seq, by its entries' past ("/" for the root). Appends. */
+int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *ret);
+/* A fresh inode number for something made over HTTP (ranges are reserved per process). */
+int access_new_ino(struct app *app, const struct uuid *drive, uint64_t *ret);
+int access_reserve_inodes(struct app *app, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
+
+/* ---- content: api/content.c ---- */
+/* Reads a chunk's plain bytes, wherever they are (row, pack), verified. */
+int content_chunk_read(struct app *app, const struct uuid *drive, const struct hash *h, struct buf *ret);
+/* Stores plain bytes as a chunk: in its row where small as stored (CHUNK_INLINE_MAX), else as an object. Known ones are not stored again. */
+int content_chunk_store(struct app *app, const struct uuid *drive, const void *p, size_t n, struct hash *ret);
+
+/* ---- api/fs_stream.c ---- */
+struct streams *streams_new(struct app *app);          /* its drive_listener is given to drive_queues_new */
+struct drive_listener *streams_listener(struct streams *s);
+extern const struct ws_protocol fs_stream_protocol;
+void streams_notice(struct streams *s, const struct uuid *user, const char *json); /* {t:"notice"} to that user's mounts */
+
+/* ---- api/stomp.c ---- */
+struct hub *hub_new(struct app *app);
+extern const struct ws_protocol stomp_protocols[3];
+/* Works were committed: called by streams' listener on the queue's worker. Reads results only. */
+void hub_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);
+void hub_notify_user(struct hub *h, const struct uuid *user, json_t *message); /* /queue/sync; takes the reference; any thread */
+void hub_upload_progress(struct hub *h, const struct uuid *user, json_t *message, const char *session_id, bool last);
+/* Finishes call (by fn on a worker) when the drive passes `since` or after wait_ms. */
+void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned wait_ms, void (*fn)(void *), void *arg);
+
+/* ---- tables of routes, one per file; joined in main.c ---- */
+extern const struct route auth_routes[], drive_routes[], upload_routes[], file_routes[], version_routes[], change_routes[],
+    fs_routes[], actuator_routes[];
+extern const size_t auth_routes_n, drive_routes_n, upload_routes_n, file_routes_n, version_routes_n, change_routes_n,
+    fs_routes_n, actuator_routes_n;
+#endif

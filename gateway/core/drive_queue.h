@@ -1,0 +1,61 @@
+/* The serial log of each drive. Work for a drive waits in its queue; one worker at a time takes all that waits, and
+   commits it as one transaction: begin (row lock) → prepare each → apply each operation in memory → store →
+   conclude each → commit → publish → done. If the group fails, each work is tried again alone. */
+#ifndef CAIRN_GATEWAY_CORE_DRIVE_QUEUE_H
+#define CAIRN_GATEWAY_CORE_DRIVE_QUEUE_H
+#include "gateway/ports/meta.h"
+
+struct actor { /* who does it */
+    struct uuid user;
+    char user_name[65];
+    char device[129];
+    struct uuid session; /* the mount's session, zero for HTTP clients */
+    struct uuid journal; /* zero for HTTP clients */
+    uint32_t pid;
+};
+
+struct drive_work {
+    /* set by the submitter; must live until done is called */
+    struct uuid drive;
+    struct actor actor;
+    struct op *ops;
+    size_t n_ops;
+    struct chunk_row *chunks; /* small content that came with the batch, added in the same transaction */
+    size_t n_chunks;
+    struct op_result *results; /* n_ops, zeroed */
+    bool go_on;                /* a failed op does not stop those after it */
+    /* Optional, on the queue's worker inside the transaction. prepare: non-zero skips ops and conclude, and becomes
+       `error` (1: already answered, no error). conclude: after the ops were applied and stored; an error rolls back.
+       Either may run more than once if the transaction is tried again. */
+    int (*prepare)(struct drive_work *w, struct meta_tx *tx);
+    int (*conclude)(struct drive_work *w, struct meta_tx *tx);
+    /* Called once, on a worker thread, after commit and after every other mount has acknowledged (or its lease is
+       out). `error` is 0, 1, or a negative errno with which nothing of this work was applied. */
+    void (*done)(struct drive_work *w);
+    void *ctx;
+    /* results */
+    int error;
+    uint64_t first_seq, last_seq; /* 0 where nothing was applied */
+    int64_t at;                   /* the time of the transaction */
+    /* private */
+    struct drive_work *next;
+};
+
+/* Told after each commit, on the queue's worker, before done: once per group, works linked by `next`, n of them.
+   It calls drive_work_finish for each work, now or later, from any thread. */
+struct drive_listener {
+    void (*committed)(struct drive_listener *l, const struct uuid *drive, struct drive_work *works);
+};
+void drive_work_finish(struct drive_work *w); /* calls w->done */
+
+struct drive_queues;
+/* run: how a queue gets a thread (runs fn(arg) on a worker soon). listener may be NULL: done follows at once. */
+struct drive_queues *drive_queues_new(struct meta *meta, void (*run)(void *pool, void (*fn)(void *), void *arg),
+                                      void *pool, struct drive_listener *listener);
+void drive_queues_submit(struct drive_queues *q, struct drive_work *w);
+/* Waits for done; for callers that may block (jobs, HTTP handlers on a worker). Sets w->done and ctx itself.
+   Deadlocks if called from `done`. */
+int drive_queues_run(struct drive_queues *q, struct drive_work *w);
+void drive_queues_drain(struct drive_queues *q); /* returns when no queue has work */
+void drive_queues_free(struct drive_queues *q);
+#endif

@@ -1,0 +1,251 @@
+/* The port to the metadata store: users, tokens and drives (the catalogue), and what is in a drive (its shard).
+
+   A `struct meta` may be used by any worker thread; calls block; none is made on the event loop.
+   All functions return 0 or a negative errno: -ENOENT, -EEXIST, -EAGAIN (serialisation: do the transaction again),
+   -EHOSTUNREACH (the database is away), -EIO. Strings in results are owned by the caller (free them with the
+   matching _fini). */
+#ifndef CAIRN_GATEWAY_PORTS_META_H
+#define CAIRN_GATEWAY_PORTS_META_H
+#include "common/buf.h"
+#include "common/codec.h"
+#include "common/hash.h"
+#include "common/op.h"
+#include "common/uuid.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rows; /* gateway/core/rows.h: rows of one drive, loaded, changed in memory, stored */
+
+struct user_row {
+    struct uuid id;
+    char name[65];
+    char *password_hash; /* argon2id, PHC string */
+    bool admin, disabled;
+    int64_t created;
+};
+void user_row_fini(struct user_row *u);
+
+/* A refresh-token family: one log-in of one device. */
+struct session_row {
+    struct uuid id, user;
+    char device[129];
+    struct hash token;          /* SHA-256 of the refresh token now good */
+    struct hash previous;       /* of the one before it, zero none */
+    char idempotency_key[129];  /* of the refresh that made `token`, "" none */
+    char *last_answer;          /* the JSON answered then, for a repeat within 60 s; may be NULL */
+    int64_t refreshed, created, expires;
+    bool revoked;
+};
+void session_row_fini(struct session_row *s);
+
+enum role { ROLE_NONE, ROLE_VIEWER, ROLE_EDITOR, ROLE_OWNER };
+struct drive_row {
+    struct uuid id, owner;
+    char name[129];
+    uint64_t root;  /* inode */
+    uint64_t seq;   /* last given: generation·2^40 + counter */
+    uint64_t used;  /* bytes of the newest versions */
+    uint64_t quota; /* 0: none */
+    uint64_t files;      /* inodes in the tree */
+    uint64_t next_ino;   /* first number not yet handed out */
+    uint64_t oldest_change; /* changes after this seq are kept; a cursor before it gets 410 */
+    int64_t last_time;   /* the newest time given in this drive: times never run backwards */
+    enum role role;      /* of the user it was listed for */
+};
+
+struct change_row { /* one per operation */
+    uint64_t seq;
+    char kind; /* c created, m modified, a attributes, d deleted, v moved, r restored */
+    uint64_t ino, parent, from_parent; /* parent/name: where it is now (deleted: was) */
+    char name[NAME_LEN_MAX + 1], from_name[NAME_LEN_MAX + 1];
+    uint64_t version;
+    struct uuid user;
+    char device[129];
+    int64_t at;
+    char *touch; /* the invalidation as JSON text (docs/protocol.md), for mounts that catch up; owned */
+};
+void change_row_fini(struct change_row *c);
+
+struct entry_row { /* a directory entry with its inode's attributes */
+    uint64_t parent, ino, born, died; /* seq; died UINT64_MAX>>1 while alive */
+    char name[NAME_LEN_MAX + 1];
+    struct attr attr;
+};
+
+struct version_row {
+    uint64_t ino, version; /* the seq of its commit */
+    uint64_t size;
+    uint32_t chunk_size;
+    struct hash tree_hash; /* SHA-256 over its chunks' hashes (a hole counts as 32 zero bytes) */
+    struct hash sha256;    /* of the whole; zero: not known */
+    int64_t mtime, at;
+    struct uuid user;
+    char device[129];
+    bool listed, quarantined;
+};
+
+struct chunk_row { /* where a chunk's bytes are */
+    struct hash hash;
+    uint32_t size;        /* plain bytes */
+    uint32_t stored_size;
+    enum codec codec;
+    char pack[64];        /* object key; "" where the bytes are in the row */
+    uint64_t offset;      /* in the pack */
+    char *bytes;          /* stored_size bytes, where pack is ""; owned; may be left NULL by look-ups that ask so */
+};
+void chunk_row_fini(struct chunk_row *c);
+
+struct upload_row {
+    struct uuid id, user, drive;
+    uint64_t parent; /* inode of the directory */
+    char name[NAME_LEN_MAX + 1];
+    char *path;
+    uint64_t size;
+    uint32_t chunk_size, mode;
+    bool has_base;
+    uint64_t base;
+    struct hash sha256; /* promised; zero none */
+    char state; /* a active, c completed, x cancelled, e expired */
+    char *answer; /* JSON of the completion */
+    char device[129];
+    int64_t created, expires;
+};
+void upload_row_fini(struct upload_row *u);
+struct upload_chunk_row {
+    uint64_t n;
+    uint32_t size;
+    struct hash sha256;
+    int64_t received;
+};
+
+struct lock_row {
+    uint64_t ino, owner, start, end;
+    struct uuid session;
+    bool flock_kind;
+    int type;
+    uint32_t pid;
+};
+
+/* A transaction on one drive: a snapshot to read, or the drive's row lock to write. Used by one thread. */
+struct meta_tx {
+    struct meta *meta;
+    struct drive_row drive; /* as of the snapshot, or under the lock; a writer changes it and calls store */
+    int64_t now;            /* the database's clock when the transaction began */
+    bool writing;
+};
+
+struct meta {
+    const struct meta_ops *ops;
+};
+struct meta_ops {
+    /* ---- catalogue ---- */
+    int (*user_add)(struct meta *m, const struct user_row *u); /* -EEXIST: the name is taken */
+    int (*user_by_name)(struct meta *m, const char *name, struct user_row *ret);
+    int (*user_by_id)(struct meta *m, const struct uuid *id, struct user_row *ret);
+    int (*user_update)(struct meta *m, const struct user_row *u);
+    int (*user_list)(struct meta *m, int (*each)(void *ctx, const struct user_row *u), void *ctx);
+    int (*session_add)(struct meta *m, const struct session_row *s);
+    int (*session_by_id)(struct meta *m, const struct uuid *id, struct session_row *ret);
+    /* Compare-and-set on `token`: -EAGAIN where the stored token is no longer `expected`. */
+    int (*session_update)(struct meta *m, const struct session_row *s, const struct hash *expected);
+    int (*session_list)(struct meta *m, const struct uuid *user,
+                        int (*each)(void *ctx, const struct session_row *s), void *ctx);
+    /* Makes the drive with its root directory (inode 1, mode 040755, uid gid 0) and its owner's membership.
+       -EEXIST: the owner has one of that name. */
+    int (*drive_add)(struct meta *m, const struct drive_row *d);
+    int (*drive_by_id)(struct meta *m, const struct uuid *id, struct drive_row *ret);
+    /* Those the user is a member of, with `role`. */
+    int (*drive_list)(struct meta *m, const struct uuid *user,
+                      int (*each)(void *ctx, const struct drive_row *d), void *ctx);
+    int (*drive_rename)(struct meta *m, const struct uuid *id, const char *name);
+    int (*drive_quota)(struct meta *m, const struct uuid *id, uint64_t quota);
+    int (*member_set)(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role role);
+    /* ROLE_NONE where the user is no member or the drive does not exist. */
+    int (*member_role)(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role *ret);
+    /* A secret shared by all gateways, 32 bytes, made at the first call: signs tokens and URLs. */
+    int (*secret)(struct meta *m, const char *name, uint8_t ret[32]);
+
+    /* ---- transactions on a drive ---- */
+    /* Takes the drive's row lock (waits for it). -ENOENT: no such drive. */
+    int (*begin)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+    /* A consistent snapshot of the drive, with its seq. */
+    int (*snapshot)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+    /* Loads every row that `rows` wants and does not have. */
+    int (*load)(struct meta_tx *tx, struct rows *rows);
+    /* Writes every dirty row, the changes and the drive's row. */
+    int (*store)(struct meta_tx *tx, struct rows *rows);
+    int (*commit)(struct meta_tx *tx);    /* durable when it returns 0; ends and frees tx in any case */
+    void (*rollback)(struct meta_tx *tx); /* also the end of a snapshot; frees tx */
+
+    /* ---- within a transaction or snapshot ---- */
+    /* One name. at 0: now; else as of that seq. -ENOENT. */
+    int (*entry)(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct entry_row *ret);
+    /* A page of a directory in order of name, after `after` ("" from the beginning). */
+    int (*entries)(struct meta_tx *tx, uint64_t parent, uint64_t at, const char *after, unsigned limit,
+                   int (*each)(void *ctx, const struct entry_row *e), void *ctx);
+    int (*inode)(struct meta_tx *tx, uint64_t ino, uint64_t at, struct attr *ret);
+    /* Where an inode is (or was at seq `at`): any one of its names. -ENOENT for the root or an unlinked one. */
+    int (*entry_of_ino)(struct meta_tx *tx, uint64_t ino, uint64_t at, struct entry_row *ret);
+    /* Every entry that this name of this directory ever had, newest first. */
+    int (*entry_history)(struct meta_tx *tx, uint64_t parent, const char *name,
+                         int (*each)(void *ctx, const struct entry_row *e), void *ctx);
+    /* Names that were in the directory once and are no longer, newest deletion first (".versions", trash). */
+    int (*entries_dead)(struct meta_tx *tx, uint64_t parent, const char *after, unsigned limit,
+                        int (*each)(void *ctx, const struct entry_row *e), void *ctx);
+    int (*symlink_target)(struct meta_tx *tx, uint64_t ino, struct buf *ret);
+    int (*xattrs)(struct meta_tx *tx, uint64_t ino, uint64_t at,
+                  int (*each)(void *ctx, const char *name, const void *value, size_t len), void *ctx);
+    int (*version)(struct meta_tx *tx, uint64_t ino, uint64_t number, struct version_row *ret);
+    /* Listed versions of an inode with from < version ≤ to, newest first. */
+    int (*versions)(struct meta_tx *tx, uint64_t ino, uint64_t from, uint64_t to, unsigned limit,
+                    int (*each)(void *ctx, const struct version_row *v), void *ctx);
+    /* The chunks [first, first+n) of a version, resolved through segments and cuts, into ret[n]. */
+    int (*chunk_map)(struct meta_tx *tx, uint64_t ino, uint64_t version, uint64_t first, size_t n,
+                     struct chunk_ref *ret);
+    int (*changes)(struct meta_tx *tx, uint64_t since, unsigned limit,
+                   int (*each)(void *ctx, const struct change_row *c), void *ctx);
+    /* The last seq given at or before this time; 0 if none. */
+    int (*seq_at)(struct meta_tx *tx, int64_t at_ns, uint64_t *ret);
+    /* applied(journal, batch): -ENOENT; else the digest and the answer of then. */
+    int (*applied_get)(struct meta_tx *tx, const struct uuid *journal, uint64_t batch, struct hash *ret_digest,
+                       struct buf *ret_answer);
+    /* The highest batch of the journal, 0 none. */
+    int (*applied_last)(struct meta_tx *tx, const struct uuid *journal, uint64_t *ret);
+    int (*applied_put)(struct meta_tx *tx, const struct uuid *journal, uint64_t batch, const struct hash *digest,
+                       const void *answer, size_t len);
+    int (*applied_confirm)(struct meta_tx *tx, const struct uuid *journal, uint64_t upto); /* forgets ≤ upto */
+    int (*locks)(struct meta_tx *tx, uint64_t ino, int (*each)(void *ctx, const struct lock_row *l), void *ctx);
+
+    /* ---- chunks (short transactions of their own unless tx is a writing one) ---- */
+    int (*chunk_get)(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
+    /* Which of h[n] the drive has; ret[i]. */
+    int (*chunks_known)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
+    /* Adds rows; one that is there already is left (and its age renewed). */
+    int (*chunks_add)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
+    /* For the packing job: up to `limit` bytes of chunks kept in rows, oldest first; then their new place. */
+    int (*chunks_inline)(struct meta *m, const struct uuid *drive, uint64_t limit,
+                         int (*each)(void *ctx, const struct chunk_row *c), void *ctx);
+    int (*chunks_moved)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
+
+    /* ---- upload sessions ---- */
+    int (*upload_add)(struct meta *m, const struct upload_row *u);
+    int (*upload_get)(struct meta *m, const struct uuid *id, struct upload_row *ret);
+    /* Writes state, answer and expiry. tx may be NULL (a transaction of its own). */
+    int (*upload_update)(struct meta *m, struct meta_tx *tx, const struct upload_row *u);
+    /* Records a chunk and renews the session's expiry. */
+    int (*upload_chunk_put)(struct meta *m, const struct uuid *id, const struct upload_chunk_row *c, int64_t expires);
+    int (*upload_chunks)(struct meta *m, const struct uuid *id,
+                         int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx);
+    int (*uploads_expire)(struct meta *m, int64_t now, unsigned *ret_count);
+
+    /* ---- housekeeping ---- */
+    int (*drives_each)(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx);
+    /* Forgets changes older than this time (or, keep_max > 0, all but the newest keep_max) and moves oldest_change. */
+    int (*changes_trim)(struct meta *m, const struct uuid *drive, int64_t before_ns, uint64_t keep_max);
+    int (*ping)(struct meta *m);
+    void (*free)(struct meta *m);
+};
+/* url: sqlite:PATH. Creates and migrates the schema. */
+int meta_open(const char *url, struct meta **ret);
+int meta_sqlite_open(const char *path, struct meta **ret);
+#endif
