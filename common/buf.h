@@ -3,6 +3,7 @@
 #ifndef CAIRN_COMMON_BUF_H
 #define CAIRN_COMMON_BUF_H
 #include "common/cleanup.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
