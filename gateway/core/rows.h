@@ -102,8 +102,8 @@ struct rows {
     size_t n_changes;
     uint64_t *dirty_locks; /* inodes whose locks are to be replaced by what rows_locks gives */
     size_t n_dirty_locks;
-    bool release_locks;    /* every lock of release_session goes */
-    struct uuid release_session;
+    struct uuid *released; /* sessions whose every lock goes, before the dirty ones are written */
+    size_t n_released;
 
     struct rows_index *index; /* private: the hash tables */
 };
@@ -143,7 +143,7 @@ void rows_locks_release(struct rows *r, const struct uuid *session);
 void rows_put_inode(struct rows *r, const struct inode_row *i); /* target is not taken */
 void rows_put_target(struct rows *r, uint64_t ino, const char *target);
 void rows_put_dentry(struct rows *r, const struct dentry_row *d);
-void rows_put_entry_of(struct rows *r, uint64_t ino, const struct dentry_row *d);
+void rows_put_entry_of(struct rows *r, uint64_t ino, const struct dentry_row *d); /* may be called for several names (a few are enough) */
 void rows_put_xattr(struct rows *r, const struct xattr_row *x); /* the value is copied */
 void rows_put_version(struct rows *r, const struct version_row *v);
 void rows_put_segment(struct rows *r, const struct segment_row *s);
