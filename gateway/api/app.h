@@ -69,16 +69,19 @@ int content_chunk_store(struct app *app, const struct uuid *drive, const void *p
 struct streams *streams_new(struct app *app);          /* its drive_listener is given to drive_queues_new */
 struct drive_listener *streams_listener(struct streams *s);
 extern const struct ws_protocol fs_stream_protocol;
+void streams_start(struct streams *s); /* once server and queues are there: watches over sessions that still hold locks */
+void streams_free(struct streams *s);  /* after the server has ended */
 void streams_notice(struct streams *s, const struct uuid *user, const char *json); /* {t:"notice"} to that user's mounts */
 
 /* ---- api/stomp.c ---- */
 struct hub *hub_new(struct app *app);
 extern const struct ws_protocol stomp_protocols[3];
+void hub_free(struct hub *h); /* after the server has ended */
 /* Works were committed: called by streams' listener on the queue's worker. Reads results only. */
 void hub_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);
-void hub_notify_user(struct hub *h, const struct uuid *user, json_t *message); /* /queue/sync; takes the reference; any thread */
+void hub_notify_user(struct hub *h, const struct uuid *user, json_t *message); /* /queue/sync, and that user's mounts; takes the reference; any thread */
 void hub_upload_progress(struct hub *h, const struct uuid *user, json_t *message, const char *session_id, bool last);
-/* Finishes call (by fn on a worker) when the drive passes `since` or after wait_ms. */
+/* Calls fn(arg) once, on a worker, when the drive passes `since`, after about wait_ms, or when the server drains. Called on a worker. */
 void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned wait_ms, void (*fn)(void *), void *arg);
 
 /* ---- tables of routes, one per file; joined in main.c ---- */

@@ -215,6 +215,8 @@ struct meta_ops {
                        const void *answer, size_t len);
     int (*applied_confirm)(struct meta_tx *tx, const struct uuid *journal, uint64_t upto); /* forgets ≤ upto */
     int (*locks)(struct meta_tx *tx, uint64_t ino, int (*each)(void *ctx, const struct lock_row *l), void *ctx);
+    /* Every (drive, session) that holds locks: what a gateway finds when it starts. Outside of transactions. */
+    int (*lock_sessions)(struct meta *m, int (*each)(void *ctx, const struct uuid *drive, const struct uuid *session), void *ctx);
 
     /* ---- chunks (short transactions of their own unless tx is a writing one) ---- */
     int (*chunk_get)(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
