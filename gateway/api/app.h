@@ -10,6 +10,7 @@
 struct app {
     struct meta *meta;
     struct objects *objects;
+    struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */
     struct drive_queues *queues;
     struct http_server *server;
     struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
@@ -59,7 +60,9 @@ int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *re
 int access_new_ino(struct app *app, const struct uuid *drive, uint64_t *ret);
 int access_reserve_inodes(struct app *app, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
 
-/* ---- content: api/content.c ---- */
+/* ---- content: api/content.c; more of it in content.h ---- */
+struct content_cache *content_cache_new(size_t max_bytes);
+void content_cache_free(struct content_cache *c);
 /* Reads a chunk's plain bytes, wherever they are (row, pack), verified. */
 int content_chunk_read(struct app *app, const struct uuid *drive, const struct hash *h, struct buf *ret);
 /* Stores plain bytes as a chunk: in its row where small as stored (CHUNK_INLINE_MAX), else as an object. Known ones are not stored again. */

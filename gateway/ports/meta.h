@@ -109,6 +109,7 @@ struct upload_row {
     char *answer; /* JSON of the completion */
     char device[129];
     int64_t created, expires;
+    uint64_t received; /* how many of its chunks are recorded: kept by upload_chunks_put */
 };
 void upload_row_fini(struct upload_row *u);
 struct upload_chunk_row {
@@ -204,6 +205,9 @@ struct meta_ops {
                      struct chunk_ref *ret);
     int (*changes)(struct meta_tx *tx, uint64_t since, unsigned limit,
                    int (*each)(void *ctx, const struct change_row *c), void *ctx);
+    /* The changes of kind d with a seq below `before`, newest first: what the trash is made from. */
+    int (*deletions)(struct meta_tx *tx, uint64_t before, unsigned limit,
+                     int (*each)(void *ctx, const struct change_row *c), void *ctx);
     /* The last seq given at or before this time; 0 if none. */
     int (*seq_at)(struct meta_tx *tx, int64_t at_ns, uint64_t *ret);
     /* applied(journal, batch): -ENOENT; else the digest and the answer of then. */
@@ -234,8 +238,11 @@ struct meta_ops {
     int (*upload_get)(struct meta *m, const struct uuid *id, struct upload_row *ret);
     /* Writes state, answer and expiry. tx may be NULL (a transaction of its own). */
     int (*upload_update)(struct meta *m, struct meta_tx *tx, const struct upload_row *u);
-    /* Records a chunk and renews the session's expiry. */
-    int (*upload_chunk_put)(struct meta *m, const struct uuid *id, const struct upload_chunk_row *c, int64_t expires);
+    /* Records n chunks (a number that is recorded already is replaced, and counted once) and renews the session's
+       expiry, in one durable transaction. Tells how many are recorded now. -ENOENT: no such session, or it is not active. */
+    int (*upload_chunks_put)(struct meta *m, const struct uuid *id, const struct upload_chunk_row *c, size_t n,
+                             int64_t expires, uint64_t *ret_received);
+    /* In order of n. */
     int (*upload_chunks)(struct meta *m, const struct uuid *id,
                          int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx);
     int (*uploads_expire)(struct meta *m, int64_t now, unsigned *ret_count);
