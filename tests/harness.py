@@ -1,0 +1,276 @@
+"""What system tests stand on: a real embedded gateway, and real mounts of it.
+
+The programs are those of $CAIRN_BIN, else of build/release/bin. Everything lives in a test's own folder and ends with the test, after failures too.
+"""
+import json as jsonlib
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+BIN = os.environ.get("CAIRN_BIN") or os.path.join(ROOT, "build", "release", "bin")
+
+
+def program(name):
+    path = os.path.join(BIN, name)
+    if not os.access(path, os.X_OK):
+        raise RuntimeError(f"{path} is not there: build first (scripts/lib/build release), or set CAIRN_BIN")
+    return path
+
+
+def wait_for(condition, what, seconds=20):
+    """Returns the first true value of condition(); asks often, gives up late."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+def tail(path, lines=40):
+    try:
+        with open(path, errors="replace") as f:
+            return "".join(f.readlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def end(process, seconds=20):
+    """SIGTERM, then SIGKILL; returns the exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self):
+        return jsonlib.loads(self.body)
+
+    @property
+    def code(self):
+        """The stable word of a problem document."""
+        return self.json["code"]
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:500]!r}>"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args, **kwargs):
+        return None
+
+
+class Gateway:
+    """`cairn-gateway serve --embedded` with a user `ann` who owns the drive `home`."""
+    user, password, drive = "ann", "ann's password", "home"
+
+    def __init__(self, folder, options=()):
+        self.folder = str(folder)
+        self.data = os.path.join(self.folder, "data")
+        self.log = os.path.join(self.folder, "gateway.log")
+        os.makedirs(self.data, exist_ok=True)
+        self.options = list(options)
+        self.process = None
+        self.port = 0
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
+        self.add_user(self.user, self.password)
+        self.add_drive(self.drive, self.user)
+        self.token = self.token_of(self.user)
+
+    # ---- administration; works whether the gateway runs or not ----
+
+    def admin(self, *args, input=None, check=True):
+        done = subprocess.run([program("cairn-gateway"), "admin", *args, "--embedded", self.data], input=input, capture_output=True, text=True)
+        if check and done.returncode != 0:
+            raise AssertionError(f"admin {' '.join(args)}: exit {done.returncode}: {done.stderr}")
+        return done
+
+    def add_user(self, name, password=None, admin=False):
+        self.admin("user", "add", name, "--password-stdin", *(["--admin"] if admin else []), input=(password or f"{name}'s password") + "\n")
+
+    def add_drive(self, name, owner):
+        self.admin("drive", "create", name, "--owner", owner)
+
+    def token_of(self, name, days=1):
+        """A bearer token for scripts."""
+        return self.admin("user", "token", name, "--days", str(days)).stdout.strip()
+
+    # ---- the process ----
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        """Again on the same port and data."""
+        assert self.process is None or self.process.poll() is not None, "already running"
+        port_file = os.path.join(self.data, "port")
+        if os.path.exists(port_file):
+            os.unlink(port_file)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [program("cairn-gateway"), "serve", "--embedded", self.data, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0", *self.options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.port = int(wait_for(lambda: self._alive() and os.path.exists(port_file) and open(port_file).read().strip(), "the gateway's port"))
+        wait_for(lambda: self._alive() and self._ready(), "the gateway")
+        return self
+
+    def _alive(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{tail(self.log)}")
+        return True
+
+    def _ready(self):
+        try:
+            return self.opener.open(self.url + "/actuator/health/readiness", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def stop(self, seconds=20):
+        """SIGTERM: drains. Returns the exit status."""
+        return end(self.process, seconds) if self.process else None
+
+    def kill(self):
+        """SIGKILL: a crash."""
+        self.process.kill()
+        self.process.wait()
+
+    # ---- HTTP ----
+
+    def api(self, method, path, json=None, headers=None, body=None, token=None, timeout=60):
+        """One request. `path` is below /api/v1 unless it names one of the gateway's other roots. token: None is ann's, "" none at all."""
+        if not path.startswith(("/api/", "/actuator", "/metrics", "/openapi", "/swagger", "/d/", "/ws")):
+            path = "/api/v1" + path
+        token = self.token if token is None else token
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        if json is not None:
+            body = jsonlib.dumps(json).encode()
+            sent["Content-Type"] = "application/json"
+        elif body is not None:
+            sent["Content-Type"] = "application/octet-stream"
+        sent.update(headers or {})
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=sent)
+        try:
+            with self.opener.open(request, timeout=timeout) as r:
+                return Answer(r.status, r.headers, r.read())
+        except urllib.error.HTTPError as e:
+            with e:
+                return Answer(e.code, e.headers, e.read())
+
+    @staticmethod
+    def query(**args):
+        """`?a=b&c=d`, percent-encoded; bytes are allowed."""
+        return "?" + urllib.parse.urlencode({k: v for k, v in args.items() if v is not None}, quote_via=urllib.parse.quote)
+
+    def close(self):
+        if self.process:
+            end(self.process)
+        print(f"---- {self.log}\n{tail(self.log)}")
+
+
+def is_mounted(path):
+    """Without touching the mount, which may not answer."""
+    real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
+    with open("/proc/self/mountinfo") as f:
+        return any(line.split()[4].replace("\\040", " ") == real for line in f)
+
+
+class Mount:
+    """`cairn mount --foreground` of a drive."""
+
+    def __init__(self, gateway, path, cache, log, options):
+        self.gateway, self.path, self.cache, self.log, self.options = gateway, path, cache, log, options
+        self.process = None
+
+    def start(self):
+        """Mounts; again on the same path and cache folder after unmount() or kill()."""
+        options = dict(self.options)
+        token = options.pop("token", self.gateway.token)
+        command = [program("cairn"), "mount", "--foreground", "--url", options.pop("url", self.gateway.url),
+                   "--drive", options.pop("drive", self.gateway.drive), "--cache-dir", self.cache]
+        for key, value in options.items():
+            flag = "-o" if key == "o" else "--" + key.replace("_", "-")
+            if value is True:
+                command.append(flag)
+            elif value not in (None, False):
+                command += [flag, str(value)]
+        os.makedirs(self.path, exist_ok=True)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command + [self.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**os.environ, "CAIRN_TOKEN": token})
+        wait_for(lambda: self._alive() and is_mounted(self.path), f"the mount at {self.path}", 30)
+        return self
+
+    def _alive(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"cairn mount ended with {self.process.returncode}:\n{tail(self.log)}")
+        return True
+
+    def unmount(self, seconds=60):
+        """In good order: what was written has left when it returns. Returns the exit status of the driver."""
+        subprocess.run(["fusermount3", "-u", self.path], check=True, capture_output=True, timeout=seconds)
+        self.process.wait(seconds)
+        return self.process.returncode
+
+    def kill(self):
+        """The driver dies at once, as if the machine had."""
+        self.process.kill()
+        self.process.wait()
+        subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True)
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.thaw()
+        if is_mounted(self.path):
+            subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True)
+        end(self.process)
+        print(f"---- {self.log}\n{tail(self.log)}")
+
+    def __truediv__(self, name):
+        return os.path.join(self.path, name)
+
+
+class Mounts:
+    def __init__(self, folder, gateway):
+        self.folder, self.gateway, self.all = str(folder), gateway, []
+
+    def mount(self, name="a", gateway=None, **options):
+        """A mount of its own at .path. Options are those of `cairn mount`: drive=, token=, writeback=True, cache_size="1G", o="ro,timeout=3"…"""
+        m = Mount(gateway or self.gateway, os.path.join(self.folder, "mount-" + name), os.path.join(self.folder, "cache-" + name),
+                  os.path.join(self.folder, f"mount-{name}.log"), options)
+        self.all.append(m)
+        return m.start()
+
+    def close(self):
+        problems = []
+        for m in reversed(self.all):
+            try:
+                m.close()
+            except Exception as e:  # the others are to end as well
+                problems.append(e)
+        if problems:
+            raise problems[0]
