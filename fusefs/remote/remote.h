@@ -1,7 +1,8 @@
-/* The gateway's API as C functions. Every call blocks; thread-safe (each thread has its own connection, kept alive).
+/* The gateway's API as C functions. Every call blocks; thread-safe (each call has a connection of its own, kept alive for the next).
 
    Errors: the errno that the gateway named, else -EHOSTUNREACH (no gateway could be reached, or it answered 502/503: worth waiting),
-   -EACCES (401/403), -EPROTO (an answer that is none), -EMSGSIZE. A call tries once; remote_wait decides about more. */
+   -EACCES (401/403), -EPROTO (an answer that is none), -EMSGSIZE. A call tries once (but renews a token that is too old, and waits a little where the gateway
+   asks for it by 429); remote_wait decides about more. */
 #ifndef CAIRN_FUSEFS_REMOTE_REMOTE_H
 #define CAIRN_FUSEFS_REMOTE_REMOTE_H
 #include "common/buf.h"
@@ -24,6 +25,22 @@ struct remote_problem { /* what the last failed call of this thread was told; fo
 struct remote *remote_new(const char *url, const char *access, const char *refresh,
                           void (*on_tokens)(void *ctx, const char *access, const char *refresh), void *ctx);
 void remote_free(struct remote *r);
+/* Several programs may share one refresh token, which serves only once. Before renewing, `lock` is called (it may wait for the other program, and tells the tokens
+   kept now, malloc'd, NULL where there are none); tokens newer than ours are taken instead of renewing. on_tokens saves, `unlock` ends it. */
+struct remote_token_store {
+    void (*lock)(void *ctx, char **ret_access, char **ret_refresh);
+    void (*unlock)(void *ctx);
+    void *ctx;
+};
+void remote_share_tokens(struct remote *r, const struct remote_token_store *store);
+/* For callers that may wait for a gateway that is away: `struct remote_wait w = {.timeout_ms = T}; do err = …; while (remote_wait(&w, err));`
+   Sleeps (50 ms, rising to 1 s) and returns true while err is -EHOSTUNREACH and the time is not over. */
+struct remote_wait {
+    unsigned timeout_ms;
+    unsigned delay_ms; /* private: zero at first */
+    int64_t until_ms;
+};
+bool remote_wait(struct remote_wait *w, int err);
 const char *remote_url(const struct remote *r);
 /* The access token now good; caller frees. For the stream's upgrade. */
 char *remote_token(struct remote *r);
@@ -111,6 +128,13 @@ struct remote_inline {
 };
 int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
                  const struct remote_inline *contents, size_t n_contents, struct op_result *results, uint64_t *ret_seq, uint64_t *ret_last);
+/* The same in two steps, for a batch that is sent again until it is answered: the bytes are made once. head_len: what the head takes of them. */
+void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
+                         const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len);
+/* results: the array of the answer, n_ops long, owned by the caller. stall_s: without a byte for so long it is -EHOSTUNREACH, 0: the usual 20. Errors as remote_batch; 409
+   batch-out-of-order and batch-differs are -ESTALE with the number that the gateway knows (UINT64_MAX: it did not say). */
+int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, unsigned stall_s, json_t **ret_results,
+                      uint64_t *ret_seq, uint64_t *ret_last);
 int remote_seq(struct remote *r, uint64_t *ret);
 int remote_statfs(struct remote *r, uint64_t *ret_used, uint64_t *ret_quota, uint64_t *ret_files);
 /* Touches as JSON array; -ESTALE for 410. */

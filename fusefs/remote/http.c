@@ -1,0 +1,273 @@
+#include "fusefs/remote/http.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define CONNECT_MS 5000L
+#define STALL_S 20L
+#define RETRY_AFTER_MAX_MS 5000 /* for one 429 */
+#define RETRY_TOTAL_MS 15000    /* for one exchange */
+#define BUFFER_BYTES (128L << 10)
+
+static void init_curl(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+void http_global_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_curl);
+}
+
+void http_answer_fini(struct http_answer *a)
+{
+    buf_fini(&a->body);
+    json_decref(a->headers);
+    *a = (struct http_answer){0};
+}
+
+static struct http_handle *handle_take(struct remote *r)
+{
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+        struct http_handle *h = r->idle;
+        if (h) {
+            r->idle = h->next;
+            return h;
+        }
+    }
+    struct http_handle *h = mem_alloc(sizeof *h);
+    h->curl = curl_easy_init();
+    return h;
+}
+
+static void handle_give(struct remote *r, struct http_handle *h)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+    h->next = r->idle;
+    r->idle = h;
+}
+
+void http_close_idle(struct remote *r)
+{
+    struct http_handle *h;
+    while ((h = r->idle)) {
+        r->idle = h->next;
+        curl_easy_cleanup(h->curl);
+        free(h);
+    }
+}
+
+struct sink {
+    struct buf *body;
+    size_t limit;
+    bool overflow;
+};
+
+static size_t take_body(char *p, size_t size, size_t n, void *ctx)
+{
+    struct sink *s = ctx;
+    size *= n;
+    if (size > s->limit - s->body->len) {
+        s->overflow = true;
+        return 0;
+    }
+    buf_append(s->body, p, size);
+    return size;
+}
+
+static uint64_t number_header(CURL *c, const char *name)
+{
+    struct curl_header *h;
+    if (curl_easy_header(c, name, 0, CURLH_HEADER, -1, &h) != CURLHE_OK)
+        return UINT64_MAX;
+    size_t digits = strspn(h->value, "0123456789");
+    if (digits == 0 || digits > 18 || h->value[digits])
+        return UINT64_MAX;
+    return strtoull(h->value, NULL, 10);
+}
+
+static json_t *all_headers(CURL *c)
+{
+    json_t *o = json_object();
+    struct curl_header *h = NULL;
+    while ((h = curl_easy_nextheader(c, CURLH_HEADER, -1, h))) {
+        CLEANUP_FREE char *name = mem_strdup(h->name);
+        for (char *p = name; *p; p++)
+            if (*p >= 'A' && *p <= 'Z')
+                *p = (char)(*p - 'A' + 'a');
+        json_object_set_new(o, name, json_string(h->value)); /* one that is not UTF-8 is left out */
+    }
+    return o;
+}
+
+static void read_headers(CURL *c, const struct http_request *req, struct http_answer *a)
+{
+    a->head = number_header(c, "X-Cairn-Head");
+    a->size = number_header(c, "X-Cairn-Size");
+    a->retry_after = number_header(c, "Retry-After");
+    struct curl_header *h;
+    if (curl_easy_header(c, "X-Cairn-Codec", 0, CURLH_HEADER, -1, &h) == CURLHE_OK && strlen(h->value) < sizeof a->codec)
+        strcpy(a->codec, h->value);
+    if (req->want_headers)
+        a->headers = all_headers(c);
+}
+
+static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
+{
+    CLEANUP_FREE char *line = mem_printf("%s: %s", name, value);
+    return curl_slist_append(list, line);
+}
+
+static struct curl_slist *request_headers(const struct http_request *req, const char *token)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    if (token) {
+        CLEANUP_FREE char *bearer = mem_printf("Bearer %s", token);
+        list = add_header(list, "Authorization", bearer);
+    }
+    if (req->body)
+        list = add_header(list, "Content-Type", req->content_type ? req->content_type : "application/octet-stream");
+    for (size_t i = 0; req->headers && req->headers[i]; i++)
+        list = curl_slist_append(list, req->headers[i]);
+    return list;
+}
+
+static void set_method(CURL *c, const struct http_request *req)
+{
+    bool post = strcmp(req->method, "POST") == 0;
+    if (req->body || post || strcmp(req->method, "PUT") == 0) { /* an empty body has a length too */
+        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, req->body ? req->body : "");
+        if (!post)
+            curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, req->method);
+    } else if (strcmp(req->method, "HEAD") == 0) {
+        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+    } else {
+        curl_easy_setopt(c, CURLOPT_HTTPGET, 1L);
+        if (strcmp(req->method, "GET") != 0)
+            curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, req->method);
+    }
+}
+
+static void set_transport(CURL *c, const struct remote *r, const struct http_request *req)
+{
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPIDLE, 30L);
+    curl_easy_setopt(c, CURLOPT_TCP_KEEPINTVL, 10L);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, req->stall_s ? (long)req->stall_s : STALL_S);
+    if (req->timeout_ms)
+        curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
+    curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+    curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(c, CURLOPT_USERAGENT, "cairn/" CAIRN_VERSION);
+    if (req->compressed)
+        curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+    if (r->loopback)
+        curl_easy_setopt(c, CURLOPT_PROXY, "");
+}
+
+int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a)
+{
+    struct http_handle *h = handle_take(r);
+    if (!h->curl) {
+        free(h);
+        return -ENOMEM;
+    }
+    CURL *c = h->curl;
+    curl_easy_reset(c); /* keeps the connection */
+    CLEANUP_FREE char *url = mem_printf("%s%s", r->base, req->path);
+    char detail[CURL_ERROR_SIZE] = "";
+    struct sink sink = {&a->body, req->limit ? req->limit : ANSWER_MAX, false};
+    if (req->expect)
+        buf_reserve(&a->body, req->expect);
+    struct curl_slist *headers = request_headers(req, token);
+    set_transport(c, r, req);
+    set_method(c, req);
+    curl_easy_setopt(c, CURLOPT_URL, url);
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, &sink);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
+    CURLcode code = curl_easy_perform(c);
+    if (code == CURLE_OK) {
+        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &a->status);
+        read_headers(c, req, a);
+    }
+    curl_slist_free_all(headers);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
+    handle_give(r, h);
+    if (sink.overflow)
+        return -EMSGSIZE;
+    if (code != CURLE_OK)
+        return problem_from_curl(code, detail[0] ? detail : curl_easy_strerror(code));
+    return a->status >= 200 && a->status < 300 ? 0 : problem_from_answer(a);
+}
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static char *current_token(struct remote *r)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+    return mem_strdup(r->access);
+}
+
+int http_exchange(struct remote *r, const struct http_request *req, struct http_answer *a)
+{
+    bool renewed = false;
+    unsigned waited_ms = 0;
+    for (;;) {
+        CLEANUP_FREE char *token = req->open ? NULL : current_token(r);
+        *a = (struct http_answer){.head = UINT64_MAX, .size = UINT64_MAX};
+        int err = http_once(r, req, token, a);
+        if (a->status == 401 && !req->open && !renewed) {
+            renewed = true;
+            int renew = tokens_renew(r, token);
+            if (renew)
+                return renew;
+            http_answer_fini(a);
+        } else if (a->status == 429) {
+            uint64_t ms = a->retry_after > 60 ? 1000 : a->retry_after * 1000;
+            ms = ms < 100 ? 100 : ms > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : ms;
+            if (waited_ms + ms > (req->timeout_ms ? req->timeout_ms : RETRY_TOTAL_MS))
+                return -EHOSTUNREACH;
+            waited_ms += (unsigned)ms;
+            sleep_ms((unsigned)ms);
+            http_answer_fini(a);
+        } else {
+            return err;
+        }
+    }
+}
+
+bool remote_wait(struct remote_wait *w, int err)
+{
+    if (err != -EHOSTUNREACH)
+        return false;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    int64_t now = ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
+    if (!w->delay_ms) {
+        w->delay_ms = 50;
+        w->until_ms = now + w->timeout_ms;
+    }
+    if (now >= w->until_ms)
+        return false;
+    int64_t left = w->until_ms - now;
+    sleep_ms(left < w->delay_ms ? (unsigned)left : w->delay_ms);
+    w->delay_ms = w->delay_ms >= 500 ? 1000 : w->delay_ms * 2;
+    return true;
+}

@@ -1,0 +1,163 @@
+#include "fusefs/remote/remote.h"
+#include "common/jsonx.h"
+#include "common/mem.h"
+#include "fusefs/remote/http.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool is_loopback(const char *url)
+{
+    const char *host = strstr(url, "://");
+    host = host ? host + 3 : url;
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
+}
+
+struct remote *remote_new(const char *url, const char *access, const char *refresh,
+                          void (*on_tokens)(void *ctx, const char *access, const char *refresh), void *ctx)
+{
+    http_global_init();
+    struct remote *r = mem_alloc(sizeof *r);
+    r->base = mem_strdup(url);
+    for (size_t n = strlen(r->base); n && r->base[n - 1] == '/'; n--)
+        r->base[n - 1] = 0;
+    r->loopback = is_loopback(r->base);
+    r->access = mem_strdup(access);
+    r->refresh = mem_strdup(refresh);
+    struct uuid key;
+    uuid_new(&key);
+    uuid_text(&key, r->refresh_key);
+    r->on_tokens = on_tokens;
+    r->ctx = ctx;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->refreshed, NULL);
+    return r;
+}
+
+void remote_free(struct remote *r)
+{
+    if (!r)
+        return;
+    http_close_idle(r);
+    free(r->base);
+    free(r->access);
+    free(r->refresh);
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->refreshed);
+    free(r);
+}
+
+const char *remote_url(const struct remote *r)
+{
+    return r->base;
+}
+
+int answer_object(const struct http_answer *a, json_t **ret)
+{
+    const char *why;
+    json_t *o = a->body.len ? jsonx_parse(a->body.data, a->body.len, &why) : NULL;
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return problem_protocol("the answer is not a JSON object: is this a Cairn gateway?");
+    }
+    *ret = o;
+    return 0;
+}
+
+int remote_json(struct remote *r, const char *method, const char *path, json_t *body, json_t **ret_json, long *ret_status)
+{
+    CLEANUP_BUF struct buf text = {0};
+    if (body)
+        jsonx_dump(body, &text);
+    struct http_request req = {.method = method, .path = path, .content_type = "application/json", .body = body ? text.data : NULL,
+                               .body_len = text.len, .compressed = strncmp(path, FS, strlen(FS)) != 0};
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = http_exchange(r, &req, &a);
+    if (ret_status)
+        *ret_status = a.status;
+    if (err || !ret_json)
+        return err;
+    *ret_json = NULL;
+    return a.body.len ? answer_object(&a, ret_json) : 0;
+}
+
+int remote_raw(struct remote *r, const char *method, const char *path, const char *const *headers, const void *body, size_t body_len,
+               struct buf *ret_body, json_t **ret_headers, long *ret_status)
+{
+    struct http_request req = {.method = method, .path = path, .headers = headers, .body = body, .body_len = body_len,
+                               .limit = CHUNK_ANSWER_MAX, .want_headers = ret_headers != NULL};
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = http_exchange(r, &req, &a);
+    if (ret_status)
+        *ret_status = a.status;
+    if (ret_headers) {
+        *ret_headers = a.headers;
+        a.headers = NULL;
+    }
+    if (ret_body) {
+        buf_fini(ret_body);
+        *ret_body = a.body;
+        a.body = (struct buf){0};
+    }
+    return err;
+}
+
+int remote_framed(struct remote *r, const char *path, const json_t *head, const struct buf *contents, json_t **ret_head,
+                  struct buf *ret_contents)
+{
+    CLEANUP_BUF struct buf body = {0};
+    jsonx_dump(head, &body);
+    CLEANUP_FREE char *length = mem_printf("X-Cairn-Head: %zu", body.len);
+    const char *headers[] = {length, NULL};
+    if (contents && contents->len)
+        buf_append(&body, contents->data, contents->len);
+    struct http_request req = {.method = "POST", .path = path, .headers = headers, .content_type = "application/vnd.cairn.framed",
+                               .body = body.data, .body_len = body.len, .limit = CHUNK_ANSWER_MAX};
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = http_exchange(r, &req, &a);
+    if (err)
+        return err;
+    /* An answer without contents may come as plain JSON. */
+    size_t head_len = a.head == UINT64_MAX ? a.body.len : a.head;
+    if (head_len > a.body.len)
+        return problem_protocol("the answer's head is longer than the answer");
+    const char *why;
+    json_t *o = jsonx_parse(a.body.data, head_len, &why);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return problem_protocol("the answer's head is not a JSON object");
+    }
+    if (ret_contents && a.body.len > head_len)
+        buf_append(ret_contents, a.body.data + head_len, a.body.len - head_len);
+    *ret_head = o;
+    return 0;
+}
+
+/* ---- below /fs/v1/ ---- */
+
+void fs_path(struct remote *r, struct buf *ret, const char *name)
+{
+    buf_append_str(ret, FS);
+    buf_append_str(ret, name);
+    buf_append_str(ret, "?drive=");
+    buf_append_str(ret, r->drive); /* set once, by remote_mount */
+}
+
+int fs_get(struct remote *r, const struct buf *path, json_t **ret)
+{
+    struct http_request req = {.method = "GET", .path = path->data};
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = http_exchange(r, &req, &a);
+    return err ? err : answer_object(&a, ret);
+}
+
+int fs_post(struct remote *r, const char *method, const char *name, const json_t *body, json_t **ret)
+{
+    CLEANUP_BUF struct buf text = {0};
+    jsonx_dump(body, &text);
+    CLEANUP_FREE char *path = mem_printf(FS "%s", name);
+    struct http_request req = {.method = method, .path = path, .content_type = "application/json", .body = text.data, .body_len = text.len};
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = http_exchange(r, &req, &a);
+    return err ? err : answer_object(&a, ret);
+}
