@@ -15,6 +15,8 @@ struct app {
     struct http_server *server;
     struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
     struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
+    struct auth *auth;       /* api/auth.c: verified tokens, log-in attempts, threads for passwords; NULL: every token is looked up */
+    struct ino_range *inodes; /* api/access.c: inode numbers that this process may give, per drive */
     uint8_t token_secret[32], url_secret[32];
     const char *public_url; /* NULL: http://ADDR:PORT of the listener */
     bool embedded;
@@ -28,11 +30,14 @@ struct principal {
 };
 
 /* ---- api/auth.c ---- */
+struct auth *auth_new(struct app *app);
+void auth_free(struct auth *a); /* after the server has stopped */
 bool auth_authenticate(struct call *c);            /* http_config.authenticate */
 const char *auth_user_key(struct call *c);         /* http_config.user_key */
-/* "Bearer JWT" → principal; 0 or -EACCES with *ret_code ("token-expired", "token-invalid"). */
+/* "Bearer JWT" → principal; 0 or -EACCES with *ret_code ("token-missing", "token-expired", "token-invalid"); another errno ("unavailable") where the
+   metadata store cannot say whether the session still stands. Mostly answered from memory; may ask the metadata store, and so block, every few seconds. */
 int auth_verify(struct app *app, const char *authorization, struct principal *ret, const char **ret_code);
-/* A token good for `seconds`; caller frees. */
+/* A token good for `seconds`; caller frees. session zero: bound to none, it ends only with its time or its user. */
 char *auth_issue(struct app *app, const struct user_row *u, const char *device, const struct uuid *session, int64_t seconds);
 int auth_hash_password(const char *password, char **ret_phc);
 static inline const struct principal *principal_of(const struct call *c)
@@ -52,6 +57,12 @@ json_t *access_body(struct call *c);
 bool access_drive(struct call *c, const char *drive, enum role least, struct drive_row *ret);
 /* Fills a drive_work's actor from the caller. */
 void access_actor(struct call *c, struct actor *ret);
+/* What a path must be, whatever is there: starts with '/', components of 1…255 bytes, none "." or "..". NULL, or what is wrong with it. */
+const char *access_path_wrong(const char *path);
+/* The query argument `name` as a path: NULL where a problem was filled (400 `bad-path`, `bad-utf8`). Borrowed from the call. */
+const char *access_path_query(struct call *c, const char *name);
+/* The same for a member of a JSON body. Borrowed from body. */
+const char *access_path_member(struct call *c, const json_t *body, const char *name);
 /* "/a/b/c" → directories resolved in the snapshot: *ret_parent, ret_name ("" for the root). 0, -ENOENT (parent), -ENOTDIR, -EINVAL (bad path). */
 int access_path(struct meta_tx *tx, const char *path, uint64_t at, uint64_t *ret_parent, char ret_name[NAME_LEN_MAX + 1]);
 /* The path of a directory as of a seq, by its entries' past ("/" for the root). Appends. */
@@ -59,6 +70,7 @@ int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *re
 /* A fresh inode number for something made over HTTP (ranges are reserved per process). */
 int access_new_ino(struct app *app, const struct uuid *drive, uint64_t *ret);
 int access_reserve_inodes(struct app *app, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
+void access_free(struct app *app);
 
 /* ---- content: api/content.c; more of it in content.h ---- */
 struct content_cache *content_cache_new(size_t max_bytes);
