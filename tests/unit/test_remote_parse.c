@@ -1,0 +1,393 @@
+/* What a hostile or broken gateway may answer, and what a token that is too old leads to. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fake_http.h"
+#include "fusefs/remote/remote.h"
+
+#include <stdatomic.h>
+
+struct gateway {
+    struct fake_http http;
+    pthread_mutex_t lock;
+    /* the next answers */
+    int status;
+    const char *headers, *text;
+    size_t text_len;
+    int too_many; /* 429s first */
+    /* tokens: the one that is good, and how often it was renewed */
+    char good[32];
+    int renewals, lost_renewals;
+    char last_key[64];
+    bool keys_differ;
+    char last_path[1024];
+};
+
+static void renew(struct gateway *g, const struct fake_request *req, struct fake_answer *a)
+{
+    if (g->last_key[0] && strcmp(g->last_key, req->idempotency_key) != 0)
+        g->keys_differ = true;
+    strcpy(g->last_key, req->idempotency_key);
+    if (g->lost_renewals > 0) {
+        g->lost_renewals--;
+        a->status = 503;
+        return;
+    }
+    g->renewals++;
+    snprintf(g->good, sizeof g->good, "token-%d", g->renewals);
+    buf_appendf(&a->body, "{\"accessToken\":\"%s\",\"refreshToken\":\"refresh-%d\",\"tokenType\":\"Bearer\",\"expiresIn\":900}", g->good, g->renewals);
+}
+
+static void handle(void *ctx, const struct fake_request *req, struct fake_answer *a)
+{
+    struct gateway *g = ctx;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&g->lock);
+    if (strstr(req->path, "/auth/refresh")) {
+        renew(g, req, a);
+        return;
+    }
+    if (g->good[0] && (strncmp(req->authorization, "Bearer ", 7) != 0 || strcmp(req->authorization + 7, g->good) != 0)) {
+        a->status = 401;
+        buf_append_str(&a->body, "{\"code\":\"token-expired\",\"detail\":\"the token is too old\"}");
+        return;
+    }
+    if (g->too_many > 0) {
+        g->too_many--;
+        a->status = 429;
+        a->headers = "Retry-After: 0\r\n";
+        return;
+    }
+    strcpy(g->last_path, req->path);
+    a->status = g->status;
+    a->headers = g->headers;
+    buf_append(&a->body, g->text, g->text_len ? g->text_len : strlen(g->text));
+}
+
+struct fixture {
+    struct gateway g;
+    struct remote *r;
+    int saved;
+};
+
+static void saved(void *ctx, const char *access, const char *refresh)
+{
+    struct fixture *f = ctx;
+    assert_non_null(access);
+    assert_non_null(refresh);
+    f->saved++;
+}
+
+static const char mounted[] = "{\"session\":\"01890000-0000-7000-8000-000000000001\",\"drive\":\"01890000-0000-7000-8000-000000000002\","
+                              "\"name\":\"d\",\"role\":\"owner\",\"root\":1,\"seq\":1,\"used\":0,\"quota\":null,\"inoFirst\":100,\"inoCount\":100,"
+                              "\"leaseMs\":1800,\"heartbeatMs\":500,\"inlineMax\":65536,\"batchMax\":16}";
+
+static void answer(struct fixture *f, int status, const char *headers, const char *text)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&f->g.lock);
+    f->g.status = status;
+    f->g.headers = headers;
+    f->g.text = text;
+    f->g.text_len = 0;
+}
+
+static int begin(void **state)
+{
+    struct fixture *f = mem_alloc(sizeof *f);
+    pthread_mutex_init(&f->g.lock, NULL);
+    f->g.http.handle = handle;
+    f->g.http.ctx = &f->g;
+    fake_start(&f->g.http, 0);
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/", f->g.http.port);
+    f->r = remote_new(url, "token-0", "refresh-0", saved, f);
+    answer(f, 200, NULL, mounted);
+    struct remote_mount_info info;
+    struct uuid journal;
+    uuid_new(&journal);
+    assert_int_equal(remote_mount(f->r, "d", "test", &journal, false, &info), 0);
+    assert_int_equal(info.batch_max, 16);
+    *state = f;
+    return 0;
+}
+
+static int end(void **state)
+{
+    struct fixture *f = *state;
+    remote_free(f->r);
+    fake_stop(&f->g.http);
+    free(f);
+    return 0;
+}
+
+#define ATTR "{\"ino\":7,\"mode\":33188,\"nlink\":1,\"uid\":0,\"gid\":0,\"size\":5,\"atime\":1,\"mtime\":2,\"ctime\":3,\"btime\":4,\"version\":9,\"chunkSize\":65536}"
+
+static void lookups(void **state)
+{
+    struct fixture *f = *state;
+    struct attr a;
+    uint64_t seq;
+    bool found;
+    answer(f, 200, NULL, "{\"seq\":12,\"attr\":" ATTR "}");
+    assert_int_equal(remote_lookup(f->r, 1, "a b\xff", 0, &seq, &found, &a), 0);
+    assert_true(found);
+    assert_int_equal(a.ino, 7);
+    assert_int_equal(seq, 12);
+    assert_non_null(strstr(f->g.last_path, "&name=a%20b%FF"));
+    answer(f, 200, NULL, "{\"seq\":13,\"attr\":null}");
+    assert_int_equal(remote_lookup(f->r, 1, "x", 0, &seq, &found, &a), 0);
+    assert_false(found);
+    static const char *const bad[] = {"", "[]", "nothing", "{\"attr\":null}", "{\"seq\":1}", "{\"seq\":\"1\",\"attr\":null}", "{\"seq\":-1,\"attr\":null}",
+                                      "{\"seq\":1,\"attr\":{}}", "{\"seq\":1,\"attr\":7}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        answer(f, 200, NULL, bad[i]);
+        assert_int_equal(remote_lookup(f->r, 1, "x", 0, &seq, &found, &a), -EPROTO);
+    }
+}
+
+static void errors_have_their_errno(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        int status;
+        const char *text;
+        int err;
+    } cases[] = {
+        {404, "{\"code\":\"not-found\",\"errno\":\"ENOENT\"}", -ENOENT}, {409, "{\"errno\":\"ENOTEMPTY\"}", -ENOTEMPTY},
+        {404, "<html>", -ENOENT}, {403, "{}", -EACCES}, {403, "{\"errno\":\"EROFS\"}", -EROFS}, {410, "", -ESTALE}, {503, "{\"errno\":\"ENOENT\"}", -EHOSTUNREACH},
+        {502, "", -EHOSTUNREACH}, {500, "", -EIO}, {302, "", -EPROTO}, {404, "{\"errno\":\"NONSENSE\"}", -EIO},
+    };
+    struct attr a;
+    uint64_t seq;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        answer(f, cases[i].status, NULL, cases[i].text);
+        assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), cases[i].err);
+        assert_int_equal(remote_problem()->status, cases[i].status);
+    }
+}
+
+static void pages_with_names_that_lead_elsewhere_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct remote_page p;
+    answer(f, 200, NULL, "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[{\"name\":\"a\",\"attr\":" ATTR "},{\"name64\":\"/w==\",\"attr\":" ATTR "}],\"next\":null}");
+    assert_int_equal(remote_directory(f->r, 7, 0, NULL, 100, &p), 0);
+    assert_int_equal(p.n, 2);
+    assert_string_equal(p.entries[1].name, "\xff");
+    assert_null(p.next);
+    remote_page_fini(&p);
+    static const char *const bad[] = {
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[{\"name\":\"..\",\"attr\":" ATTR "}],\"next\":null}",
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[{\"name\":\"a\",\"attr\":" ATTR "},{\"name\":\"a/b\",\"attr\":" ATTR "}],\"next\":null}",
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[{\"name\":\"\",\"attr\":" ATTR "}],\"next\":null}",
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[{\"name\":\"a\"}],\"next\":null}",
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":[],\"next\":\"a\"}",
+        "{\"seq\":1,\"attr\":" ATTR ",\"parent\":1,\"entries\":{},\"next\":null}",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        answer(f, 200, NULL, bad[i]);
+        assert_int_equal(remote_directory(f->r, 7, 0, NULL, 100, &p), -EPROTO);
+    }
+}
+
+static void changes_that_lead_nowhere_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    json_t *changes;
+    uint64_t next;
+    bool more;
+    answer(f, 200, NULL, "{\"changes\":[],\"next\":5,\"more\":true}");
+    assert_int_equal(remote_changes(f->r, 5, &changes, &next, &more), -EPROTO);
+    answer(f, 200, NULL, "{\"changes\":[],\"next\":5,\"more\":false}");
+    assert_int_equal(remote_changes(f->r, 5, &changes, &next, &more), 0);
+    json_decref(changes);
+}
+
+/* "hello" and its hash */
+#define HELLO "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+#define FILES "\"files\":[{\"ino\":7,\"version\":9,\"size\":5,\"chunkSize\":65536,\"mtime\":2,\"first\":0,\"chunks\":[[\"" HELLO "\",5]]}]"
+
+static int read_one(struct fixture *f, const char *head, const char *rest, size_t claim)
+{
+    char headers[64];
+    CLEANUP_FREE char *text = mem_printf("%s%s", head, rest);
+    snprintf(headers, sizeof headers, "X-Cairn-Head: %zu\r\n", claim ? claim : strlen(head));
+    answer(f, 200, headers, text);
+    struct remote_want want = {.ino = 7, .count = 1};
+    struct remote_read rd;
+    int err = remote_read(f->r, &want, 1, 65536, &rd);
+    if (!err) {
+        assert_int_equal(rd.n_maps, 1);
+        assert_int_equal(rd.maps[0].n, 1);
+        if (rd.n_contents)
+            assert_memory_equal(rd.contents[0].bytes, "hello", 5);
+        remote_read_fini(&rd);
+    }
+    return err;
+}
+
+static void frames_are_checked_against_their_head_and_hashes(void **state)
+{
+    struct fixture *f = *state;
+    static const char good[] = "{\"seq\":3," FILES ",\"contents\":[{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":5,\"codec\":\"raw\"}]}";
+    assert_int_equal(read_one(f, good, "hello", 0), 0);
+    assert_int_equal(read_one(f, good, "hellO", 0), -EBADMSG);
+    assert_int_equal(read_one(f, good, "hell", 0), -EPROTO);
+    assert_int_equal(read_one(f, good, "hello!", 0), -EPROTO);
+    assert_int_equal(read_one(f, good, "hello", 100000), -EPROTO);
+    assert_int_equal(read_one(f, good, "hello", 5), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3," FILES ",\"contents\":[]}", "", 0), 0);
+    assert_int_equal(read_one(f, "{\"seq\":3,\"files\":[],\"contents\":[]}", "", 0), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3," FILES ",\"contents\":[{\"sha256\":\"" HELLO "\",\"size\":4000000000,\"stored\":5,\"codec\":\"zstd\"}]}", "hello", 0), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3," FILES ",\"contents\":[{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":4294967295,\"codec\":\"raw\"}]}", "hello", 0), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3," FILES ",\"contents\":[{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":5,\"codec\":\"zstd\"}]}", "hello", 0), -EBADMSG);
+    assert_int_equal(read_one(f, "{\"seq\":3,\"files\":[{\"ino\":7,\"version\":9,\"size\":5,\"chunkSize\":65537,\"mtime\":2,\"first\":0,\"chunks\":[[null,0]]}],\"contents\":[]}", "", 0), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3,\"files\":[{\"ino\":7,\"version\":9,\"size\":5,\"chunkSize\":65536,\"mtime\":2,\"first\":0,\"chunks\":[[null,0],[null,0]]}],\"contents\":[]}", "", 0), -EPROTO);
+    assert_int_equal(read_one(f, "{\"seq\":3,\"files\":[{\"ino\":8,\"version\":9,\"size\":5,\"chunkSize\":65536,\"mtime\":2,\"first\":0,\"chunks\":[]}],\"contents\":[]}", "", 0), -EPROTO);
+}
+
+static void chunks_are_verified(void **state)
+{
+    struct fixture *f = *state;
+    struct hash h;
+    hash_bytes("hello", 5, &h);
+    char got[5];
+    answer(f, 200, "X-Cairn-Codec: raw\r\nX-Cairn-Size: 5\r\n", "hello");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), 0);
+    answer(f, 200, "X-Cairn-Codec: raw\r\n", "hellO");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -EBADMSG);
+    answer(f, 200, "X-Cairn-Codec: raw\r\n", "hello, world");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -EBADMSG);
+    answer(f, 200, "X-Cairn-Codec: lzma\r\n", "hello");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -EBADMSG);
+    answer(f, 200, "X-Cairn-Size: 6\r\n", "hello");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -EBADMSG);
+    answer(f, 404, NULL, "{}");
+    assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -ENOENT);
+}
+
+static void batch_answers_fit_the_batch(void **state)
+{
+    struct fixture *f = *state;
+    struct op op = {.kind = OP_RMDIR, .parent = 1, .name = (char[]){"x"}};
+    struct op_result res = {0};
+    uint64_t seq, last = 0;
+    static const char *const bad[] = {"{\"seq\":1,\"results\":[]}", "{\"seq\":1,\"results\":[{},{}]}", "{\"seq\":1,\"results\":[7]}", "{\"results\":[{}]}", "[]"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        answer(f, 200, NULL, bad[i]);
+        assert_int_equal(remote_batch(f->r, 1, 0, &op, 1, NULL, 0, &res, &seq, &last), -EPROTO);
+    }
+    answer(f, 409, NULL, "{\"code\":\"batch-out-of-order\",\"last\":41}");
+    assert_int_equal(remote_batch(f->r, 1, 0, &op, 1, NULL, 0, &res, &seq, &last), -ESTALE);
+    assert_int_equal(last, 41);
+    answer(f, 200, NULL, "{\"seq\":4,\"results\":[{\"error\":\"ENOENT\"}]}");
+    assert_int_equal(remote_batch(f->r, 1, 0, &op, 1, NULL, 0, &res, &seq, &last), 0);
+    assert_int_equal(res.error, -ENOENT);
+}
+
+static void *ask(void *arg)
+{
+    struct fixture *f = arg;
+    struct attr a;
+    uint64_t seq;
+    return (void *)(intptr_t)remote_inode(f->r, 7, 0, &seq, &a);
+}
+
+static void a_token_is_renewed_once_for_all_threads(void **state)
+{
+    struct fixture *f = *state;
+    answer(f, 200, NULL, "{\"seq\":12,\"attr\":" ATTR "}");
+    strcpy(f->g.good, "another");
+    pthread_t t[8];
+    for (int i = 0; i < 8; i++)
+        pthread_create(&t[i], NULL, ask, f);
+    for (int i = 0; i < 8; i++) {
+        void *err;
+        pthread_join(t[i], &err);
+        assert_null(err);
+    }
+    assert_int_equal(f->g.renewals, 1);
+    assert_int_equal(f->saved, 1);
+    CLEANUP_FREE char *token = remote_token(f->r);
+    assert_string_equal(token, "token-1");
+}
+
+static void a_repeated_renewal_carries_the_same_key(void **state)
+{
+    struct fixture *f = *state;
+    struct attr a;
+    uint64_t seq;
+    answer(f, 200, NULL, "{\"seq\":12,\"attr\":" ATTR "}");
+    strcpy(f->g.good, "another");
+    f->g.lost_renewals = 1;
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), -EHOSTUNREACH);
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), 0);
+    assert_false(f->g.keys_differ);
+    strcpy(f->g.good, "a third");
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), 0);
+    assert_true(f->g.keys_differ);
+}
+
+static int locked, unlocked;
+static void store_lock(void *ctx, char **ret_access, char **ret_refresh)
+{
+    locked++;
+    *ret_access = mem_strdup(ctx);
+    *ret_refresh = mem_strdup("refresh-x");
+}
+static void store_unlock(void *ctx)
+{
+    (void)ctx;
+    unlocked++;
+}
+
+static void a_token_that_another_program_renewed_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct attr a;
+    uint64_t seq;
+    char newer[] = "newer";
+    struct remote_token_store store = {store_lock, store_unlock, newer};
+    remote_share_tokens(f->r, &store);
+    answer(f, 200, NULL, "{\"seq\":12,\"attr\":" ATTR "}");
+    strcpy(f->g.good, newer);
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), 0);
+    assert_int_equal(f->g.renewals, 0);
+    strcpy(f->g.good, "another"); /* nothing newer is kept: it renews */
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), 0);
+    assert_int_equal(f->g.renewals, 1);
+    assert_int_equal(locked, 2);
+    assert_int_equal(unlocked, 2);
+}
+
+static void who_asks_too_often_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct attr a;
+    uint64_t seq;
+    answer(f, 200, NULL, "{\"seq\":12,\"attr\":" ATTR "}");
+    f->g.too_many = 2;
+    assert_int_equal(remote_inode(f->r, 7, 0, &seq, &a), 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(lookups),
+        TEST(errors_have_their_errno),
+        TEST(pages_with_names_that_lead_elsewhere_are_refused),
+        TEST(changes_that_lead_nowhere_are_refused),
+        TEST(frames_are_checked_against_their_head_and_hashes),
+        TEST(chunks_are_verified),
+        TEST(batch_answers_fit_the_batch),
+        TEST(a_token_is_renewed_once_for_all_threads),
+        TEST(a_repeated_renewal_carries_the_same_key),
+        TEST(a_token_that_another_program_renewed_is_taken),
+        TEST(who_asks_too_often_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
