@@ -444,8 +444,11 @@ static int fields_from_json(const json_t *o, struct op *op, const char **why)
     case OP_COMMIT:
         return content_from_json(o, op, why);
     case OP_RESTORE:
-        *why = "restore needs a version";
-        return jsonx_u64(o, "version", &op->version) ? -EINVAL : 0;
+        *why = "restore needs a version, and parent and name both or neither";
+        OPTIONAL(jsonx_u64(o, "parent", &op->parent));
+        if (jsonx_u64(o, "version", &op->version))
+            return -EINVAL;
+        return op->parent ? name_from_json(o, "name", &op->name, why) : 0;
     case OP_LOCK:
         return lock_from_json(o, op, why);
     case OP_LINK:

@@ -53,7 +53,7 @@ enum op_kind {
     OP_REMOVEXATTR, /* ino xattr */
     OP_COMMIT,      /* ino base size chunk_size changes …: a new version of a file's content */
     OP_PUT,         /* parent name ino(for a new file) mode …+ as COMMIT: create or replace the content of a name */
-    OP_RESTORE,     /* ino, version: a new version with the content of an old one */
+    OP_RESTORE,     /* ino, version: a new version with the content of an old one; [parent name]: as the content of that name, made if it is not there */
     OP_LOCK,        /* ino lock_type lock_start lock_end lock_owner lock_flock: EAGAIN where it conflicts */
     OP_LOCK_RELEASE_ALL, /* every lock of the actor's session: its owner is gone */
 };
@@ -137,6 +137,7 @@ struct op_result {
     int lock_type;
     uint64_t lock_start, lock_end;
     uint32_t lock_pid;
+    bool unlocked; /* a lock was given up or weakened: those who wait may try again; ino 0: on any file. Not in the JSON form */
     struct hash *missing; /* error -ENODATA on COMMIT: chunks the drive does not have; owned */
     size_t n_missing;
 };

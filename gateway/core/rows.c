@@ -28,7 +28,7 @@ struct slot {
     UT_hash_handle hh;
     enum want_kind kind;
     enum state state;
-    void *row; /* of the kind's type, in this allocation; the key follows */
+    void *row; /* of the kind's type (a chunk: its size), in this allocation; the key follows */
 };
 
 struct rows_index {
@@ -55,7 +55,7 @@ static size_t row_size(enum want_kind kind)
     case WANT_SEGMENT:
         return sizeof(struct segment_row);
     case WANT_CHUNK:
-        return 0;
+        return sizeof(uint64_t);
     case WANT_LOCKS:
         return sizeof(struct lock_list);
     }
@@ -414,6 +414,14 @@ int rows_chunk(struct rows *r, const struct hash *h)
     return s->state == PRESENT ? 0 : -ENOENT;
 }
 
+uint32_t rows_chunk_size(struct rows *r, const struct hash *h)
+{
+    struct key k;
+    key_make(&k, WANT_CHUNK, 0, 0, 0);
+    struct slot *s = slot_find(r, &k, key_text(&k, h->b, HASH_LEN));
+    return s ? (uint32_t) * (uint64_t *)s->row : 0;
+}
+
 int rows_locks(struct rows *r, uint64_t ino, struct lock_row **ret, size_t *ret_n)
 {
     struct key k;
@@ -562,10 +570,10 @@ void rows_chunk_add(struct rows *r, const struct chunk_row *c)
     struct key k;
     key_make(&k, WANT_CHUNK, 0, 0, 0);
     size_t len = key_text(&k, c->hash.b, HASH_LEN);
-    struct slot *s = slot_find(r, &k, len);
-    if (s && s->state == PRESENT)
+    struct slot *s = slot_get(r, &k, len);
+    *(uint64_t *)s->row = c->size;
+    if (s->state == PRESENT)
         return;
-    s = slot_get(r, &k, len);
     s->state = PRESENT;
     GROW(r->new_chunks, r->n_new_chunks);
     r->new_chunks[r->n_new_chunks++] = *c;

@@ -121,6 +121,7 @@ int rows_xattr(struct rows *r, uint64_t ino, const char *name, struct xattr_row 
 int rows_version(struct rows *r, uint64_t ino, uint64_t number, const struct version_row **ret);
 int rows_segment(struct rows *r, uint64_t ino, uint64_t number, uint64_t at, const struct segment_row **ret);
 int rows_chunk(struct rows *r, const struct hash *h); /* 0: the drive has it (or it comes with this transaction) */
+uint32_t rows_chunk_size(struct rows *r, const struct hash *h); /* plain bytes of a chunk that comes with this transaction, else 0 */
 int rows_locks(struct rows *r, uint64_t ino, struct lock_row **ret, size_t *ret_n);
 
 /* Changes. seq is that of the operation. */
