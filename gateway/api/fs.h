@@ -1,0 +1,53 @@
+/* What the files of the driver's protocol (docs/protocol.md) share: arguments, snapshots, and JSON written by hand where it is asked for
+   thousands of times a second. */
+#ifndef CAIRN_GATEWAY_API_FS_H
+#define CAIRN_GATEWAY_API_FS_H
+#include "gateway/api/app.h"
+
+#define FS_BASE "/api/v1/fs/v1"
+#define FS_BATCH_OPS_MAX 1000
+#define FS_BATCH_BYTES_MAX (16u << 20)
+
+/* ---- JSON by hand: each appends ---- */
+void fs_put_int(struct buf *b, int64_t v);
+void fs_put_member(struct buf *b, const char *key, uint64_t v); /* "key":v — the caller puts the commas */
+void fs_put_string(struct buf *b, const char *s, size_t n);     /* quoted; s is valid UTF-8 */
+/* "key":"…" where it is UTF-8 without NUL, else "key64":"base64"; as jsonx_set_bytes. */
+void fs_put_bytes(struct buf *b, const char *key, const void *p, size_t n);
+void fs_put_attr(struct buf *b, const struct attr *a);
+
+/* ---- arguments; each fills a problem and returns false on failure ---- */
+bool fs_query_u64(struct call *c, const char *name, bool required, uint64_t *ret); /* untouched where it is absent */
+bool fs_query_hash(struct call *c, struct hash *ret);                              /* `sha256` */
+/* Name of a directory entry: 1…255 bytes, no '/' or NUL. */
+bool fs_query_name(struct call *c, const char *key, const char **ret);
+unsigned fs_limit(uint64_t asked, unsigned usual, unsigned most);
+/* A problem document with the member `errno`; whatever was written into the answer is dropped. */
+enum call_state fs_fail(struct call *c, int err, const char *what);
+
+/* ---- snapshots ---- */
+/* The drive of the query and a snapshot of it, for a caller who may read it. NULL: a problem was filled. */
+struct meta_tx *fs_snapshot(struct call *c);
+static inline void fs_end(struct meta_tx **tx)
+{
+    if (*tx)
+        (*tx)->meta->ops->rollback(*tx);
+}
+#define CLEANUP_SNAPSHOT CLEANUP(fs_end)
+
+/* ---- handlers of other files ---- */
+enum call_state fs_batch(struct call *c);       /* fs_batch.c */
+enum call_state fs_lookup(struct call *c);      /* fs_names.c */
+enum call_state fs_inode(struct call *c);
+enum call_state fs_directory(struct call *c);
+enum call_state fs_symlink(struct call *c);
+enum call_state fs_xattrs(struct call *c);
+enum call_state fs_dead(struct call *c);
+enum call_state fs_moment(struct call *c);      /* fs_past.c */
+enum call_state fs_changes(struct call *c);
+enum call_state fs_versions(struct call *c);
+enum call_state fs_read(struct call *c);        /* fs_content.c */
+enum call_state fs_chunk_get(struct call *c);
+enum call_state fs_chunk_put(struct call *c);
+enum call_state fs_missing(struct call *c);
+#endif

@@ -1,0 +1,343 @@
+/* Chunk maps, chunks, and the small contents that travel with them. */
+#include "common/errname.h"
+#include "common/jsonx.h"
+#include "common/mem.h"
+#include "gateway/api/framed.h"
+#include "gateway/api/fs.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define READ_FILES_MAX 1024
+#define READ_CHUNKS_MAX 65536      /* of all files of a request together */
+#define READ_INLINE_MAX (8u << 20)
+#define READ_INLINE_TRIES 16       /* chunks of one file that are looked up for coming along */
+#define MISSING_MAX 10000
+
+/* ---- stored bytes ---- */
+
+/* Appends a chunk's stored bytes. Packing moves chunks while we read: one that is not where it was is looked up again. */
+static int stored_bytes(struct app *app, const struct uuid *drive, struct chunk_row *row, struct buf *ret)
+{
+    if (!row->pack[0]) {
+        buf_append(ret, row->bytes, row->stored_size);
+        return 0;
+    }
+    int err = app->objects->ops->get(app->objects, row->pack, row->offset, row->stored_size, ret);
+    if (err != -ENOENT)
+        return err;
+    struct chunk_row again;
+    err = app->meta->ops->chunk_get(app->meta, drive, &row->hash, &again);
+    if (err)
+        return err;
+    if (again.pack[0])
+        err = app->objects->ops->get(app->objects, again.pack, again.offset, again.stored_size, ret);
+    else
+        buf_append(ret, again.bytes, again.stored_size);
+    chunk_row_fini(&again);
+    return err == -ENOENT ? -EIO : err; /* the drive has it, the store does not: data is lost, which is no "not found" */
+}
+
+enum call_state fs_chunk_get(struct call *c)
+{
+    struct app *app = app_of(c);
+    struct drive_row drive;
+    struct chunk_row row;
+    struct hash h;
+    if (!fs_query_hash(c, &h) || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+        return CALL_DONE;
+    int err = app->meta->ops->chunk_get(app->meta, &drive.id, &h, &row);
+    if (err)
+        return fs_fail(c, err, "the chunk");
+    char size[16];
+    snprintf(size, sizeof size, "%u", row.size);
+    err = stored_bytes(app, &drive.id, &row, &c->out);
+    if (err == 0) {
+        call_add_header(c, "X-Cairn-Codec", codec_name(row.codec));
+        call_add_header(c, "X-Cairn-Size", size);
+        c->content_type = "application/octet-stream";
+        c->status = 200;
+    }
+    chunk_row_fini(&row);
+    return err ? fs_fail(c, err, "the chunk's bytes") : CALL_DONE;
+}
+
+static int chunk_store(struct app *app, const struct uuid *drive, struct chunk_row *row)
+{
+    if (row->stored_size > CHUNK_INLINE_MAX) {
+        struct uuid id;
+        char text[UUID_TEXT];
+        struct hash stored = row->hash;
+        uuid_new(&id);
+        uuid_text(&id, text);
+        snprintf(row->pack, sizeof row->pack, "chunk/%s", text);
+        if (row->codec != CODEC_RAW)
+            hash_bytes(row->bytes, row->stored_size, &stored);
+        int err = app->objects->ops->put(app->objects, row->pack, row->bytes, row->stored_size, &stored);
+        if (err)
+            return err;
+        row->bytes = NULL;
+    }
+    return app->meta->ops->chunks_add(app->meta, drive, row, 1);
+}
+
+/* The body must be the chunk it claims to be before anything is kept of it. */
+static bool chunk_matches(struct call *c, const struct chunk_row *row)
+{
+    struct framed one = {.contents = (struct chunk_row *)row, .n_contents = 1};
+    size_t bad;
+    if (framed_verify(&one, &bad) == 0)
+        return true;
+    call_problem(c, 422, "chunk-checksum", "these bytes are not the chunk of that hash and size");
+    return false;
+}
+
+enum call_state fs_chunk_put(struct call *c)
+{
+    struct app *app = app_of(c);
+    struct drive_row drive;
+    struct chunk_row row = {.stored_size = (uint32_t)c->body.len, .bytes = c->body.data};
+    uint64_t size;
+    bool known = false;
+    const char *codec = call_query(c, "codec", NULL);
+    if (!fs_query_hash(c, &row.hash) || !fs_query_u64(c, "size", true, &size))
+        return CALL_DONE;
+    if (codec_parse(codec, &row.codec) || size == 0 || size > CHUNK_SIZE_MAX || c->body.len > CHUNK_SIZE_MAX)
+        return call_problem(c, 400, "bad-query", "codec is raw or zstd, size from 1 to 64 MiB");
+    row.size = (uint32_t)size;
+    if (!access_drive(c, call_query(c, "drive", NULL), ROLE_EDITOR, &drive) || !chunk_matches(c, &row))
+        return CALL_DONE;
+    int err = app->meta->ops->chunks_known(app->meta, &drive.id, &row.hash, 1, &known);
+    if (err == 0 && !known)
+        err = chunk_store(app, &drive.id, &row);
+    if (err)
+        return fs_fail(c, err, "storing the chunk");
+    buf_append_str(&c->out, "{}");
+    c->status = 200;
+    return CALL_DONE;
+}
+
+enum call_state fs_missing(struct call *c)
+{
+    struct app *app = app_of(c);
+    CLEANUP_JSON json_t *body = access_body(c);
+    const char *text = NULL;
+    struct drive_row drive;
+    json_t *list;
+    if (!body)
+        return CALL_DONE;
+    if (jsonx_str(body, "drive", &text) || jsonx_arr(body, "chunks", &list) || json_array_size(list) > MISSING_MAX)
+        return call_problem(c, 400, "bad-json", "missing needs drive and chunks, at most %d", MISSING_MAX);
+    if (!access_drive(c, text, ROLE_VIEWER, &drive))
+        return CALL_DONE;
+    size_t n = json_array_size(list);
+    CLEANUP_FREE struct hash *h = mem_calloc(n, sizeof *h);
+    CLEANUP_FREE bool *known = mem_calloc(n, sizeof *known);
+    for (size_t i = 0; i < n; i++) {
+        const char *hex = json_string_value(json_array_get(list, i));
+        if (!hex || hash_parse(hex, &h[i]))
+            return call_problem(c, 400, "bad-json", "chunk %zu is not 64 hex digits", i);
+    }
+    int err = n ? app->meta->ops->chunks_known(app->meta, &drive.id, h, n, known) : 0;
+    if (err)
+        return fs_fail(c, err, "chunks");
+    json_t *missing = json_array();
+    for (size_t i = 0; i < n; i++)
+        if (!known[i])
+            json_array_append(missing, json_array_get(list, i));
+    call_json(c, 200, json_pack("{so}", "missing", missing));
+    return CALL_DONE;
+}
+
+/* ---- read ---- */
+
+struct want {
+    uint64_t ino, version, first, count;
+};
+struct reading {
+    struct app *app;
+    struct meta_tx *tx;
+    struct buf *files, contents_head, contents;
+    size_t contents_max, n_contents;
+    size_t chunks_left; /* of READ_CHUNKS_MAX */
+};
+
+static void reading_fini(struct reading *r)
+{
+    buf_fini(&r->contents_head);
+    buf_fini(&r->contents);
+}
+
+/* Lets small chunks come along while there is room; what does not fit or cannot be read is fetched by the client itself. */
+static void read_along(struct reading *r, const struct chunk_ref *refs, size_t n)
+{
+    size_t tries = 0;
+    for (size_t i = 0; i < n && tries < READ_INLINE_TRIES && r->contents.len < r->contents_max; i++) {
+        struct chunk_row row;
+        if (hash_is_zero(&refs[i].hash))
+            continue;
+        tries++;
+        if (r->n_contents == FRAMED_CONTENTS_MAX || r->app->meta->ops->chunk_get(r->app->meta, &r->tx->drive.id, &refs[i].hash, &row))
+            return;
+        size_t before = r->contents.len;
+        if (row.stored_size <= CHUNK_INLINE_MAX && row.stored_size <= r->contents_max - before) {
+            if (stored_bytes(r->app, &r->tx->drive.id, &row, &r->contents) == 0) {
+                if (r->n_contents++)
+                    buf_append(&r->contents_head, ",", 1);
+                framed_describe(&r->contents_head, &row);
+            } else {
+                r->contents.len = before;
+            }
+        }
+        chunk_row_fini(&row);
+    }
+}
+
+/* What version, of which size: the newest, or one of the past. */
+static int read_version(struct reading *r, const struct want *w, struct version_row *ret)
+{
+    struct attr a;
+    const struct meta_ops *ops = r->tx->meta->ops;
+    if (w->version)
+        return ops->version(r->tx, w->ino, w->version, ret);
+    int err = ops->inode(r->tx, w->ino, 0, &a);
+    if (err)
+        return err;
+    if (!S_ISREG(a.mode))
+        return S_ISDIR(a.mode) ? -EISDIR : -EINVAL;
+    *ret = (struct version_row){.ino = a.ino, .version = a.version, .size = a.size, .chunk_size = a.chunk_size, .mtime = a.mtime,
+                                .quarantined = a.quarantined};
+    return 0;
+}
+
+static void put_map(struct buf *b, const struct chunk_ref *refs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char hex[HASH_HEX_LEN + 1];
+        if (i)
+            buf_append(b, ",", 1);
+        if (hash_is_zero(&refs[i].hash)) {
+            buf_append_str(b, "[null,");
+        } else {
+            hash_hex(&refs[i].hash, hex);
+            buf_append_str(b, "[\"");
+            buf_append(b, hex, HASH_HEX_LEN);
+            buf_append_str(b, "\",");
+        }
+        fs_put_int(b, refs[i].len);
+        buf_append(b, "]", 1);
+    }
+}
+
+static int read_map(struct reading *r, const struct want *w, const struct version_row *v)
+{
+    uint64_t count = v->chunk_size ? chunk_count(v->size, v->chunk_size) : 0;
+    uint64_t n = w->first < count ? count - w->first : 0;
+    if (n > w->count)
+        n = w->count;
+    if (n > r->chunks_left)
+        n = r->chunks_left;
+    r->chunks_left -= n;
+    CLEANUP_FREE struct chunk_ref *refs = mem_calloc(n, sizeof *refs);
+    int err = n ? r->tx->meta->ops->chunk_map(r->tx, w->ino, v->version, w->first, n, refs) : 0;
+    if (err)
+        return err;
+    const struct {
+        const char *key;
+        uint64_t value;
+    } members[] = {{"version", v->version}, {"size", v->size}, {"chunkSize", v->chunk_size}, {"mtime", (uint64_t)v->mtime}, {"first", w->first}};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        buf_append(r->files, ",", 1);
+        fs_put_member(r->files, members[i].key, members[i].value);
+    }
+    buf_append_str(r->files, ",\"chunks\":[");
+    put_map(r->files, refs, n);
+    buf_append(r->files, "]", 1);
+    read_along(r, refs, n);
+    return 0;
+}
+
+/* One file of the answer; what is wrong with it concerns only itself, except that the store is away. */
+static int read_file(struct reading *r, const struct want *w)
+{
+    struct version_row v = {0};
+    buf_append(r->files, "{", 1);
+    fs_put_member(r->files, "ino", w->ino);
+    int err = read_version(r, w, &v);
+    if (err == 0 && v.quarantined)
+        err = -EACCES;
+    if (err == 0)
+        err = read_map(r, w, &v);
+    if (err == -EHOSTUNREACH || err == -EAGAIN)
+        return err;
+    if (err)
+        buf_appendf(r->files, ",\"version\":%llu,\"errno\":\"%s\"", (unsigned long long)w->version, errname_of(err));
+    buf_append(r->files, "}", 1);
+    return 0;
+}
+
+static int want_of(const json_t *o, struct want *ret)
+{
+    int err = jsonx_u64(o, "version", &ret->version);
+    return (err && err != -ENOENT) || jsonx_u64(o, "ino", &ret->ino) || jsonx_u64(o, "first", &ret->first) || jsonx_u64(o, "count", &ret->count)
+               ? -EINVAL
+               : 0;
+}
+
+static enum call_state read_answer(struct call *c, struct reading *r)
+{
+    char head[24];
+    buf_append_str(&c->out, "],\"contents\":[");
+    if (r->contents_head.len)
+        buf_append(&c->out, r->contents_head.data, r->contents_head.len);
+    buf_append_str(&c->out, "]}");
+    snprintf(head, sizeof head, "%zu", c->out.len);
+    if (r->contents.len)
+        buf_append(&c->out, r->contents.data, r->contents.len);
+    call_add_header(c, "X-Cairn-Head", head);
+    c->content_type = FRAMED_MEDIA_TYPE;
+    c->status = 200;
+    return CALL_DONE;
+}
+
+enum call_state fs_read(struct call *c)
+{
+    struct app *app = app_of(c);
+    CLEANUP_JSON json_t *body = access_body(c);
+    const char *text = NULL;
+    struct drive_row drive;
+    json_t *list;
+    uint64_t inline_max = 0;
+    if (!body)
+        return CALL_DONE;
+    int err = jsonx_u64(body, "inline", &inline_max);
+    if ((err && err != -ENOENT) || jsonx_str(body, "drive", &text) || jsonx_arr(body, "files", &list) || json_array_size(list) > READ_FILES_MAX)
+        return call_problem(c, 400, "bad-json", "read needs drive and files, at most %d", READ_FILES_MAX);
+    if (!access_drive(c, text, ROLE_VIEWER, &drive))
+        return CALL_DONE;
+    CLEANUP_SNAPSHOT struct meta_tx *tx = NULL;
+    err = app->meta->ops->snapshot(app->meta, &drive.id, &tx);
+    if (err) {
+        tx = NULL;
+        return fs_fail(c, err, "the drive");
+    }
+    CLEANUP(reading_fini) struct reading r = {.app = app, .tx = tx, .files = &c->out, .chunks_left = READ_CHUNKS_MAX};
+    r.contents_max = inline_max > READ_INLINE_MAX ? READ_INLINE_MAX : inline_max;
+    buf_append(&c->out, "{", 1);
+    fs_put_member(&c->out, "seq", tx->drive.seq);
+    buf_append_str(&c->out, ",\"files\":[");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct want w = {0};
+        if (want_of(json_array_get(list, i), &w)) {
+            buf_fini(&c->out);
+            return call_problem(c, 400, "bad-json", "file %zu needs ino, first and count", i);
+        }
+        if (i)
+            buf_append(&c->out, ",", 1);
+        err = read_file(&r, &w);
+        if (err)
+            return fs_fail(c, err, "the file");
+    }
+    return read_answer(c, &r);
+}
