@@ -148,7 +148,7 @@ static enum call_state mount_end(struct call *c)
     return CALL_DONE;
 }
 
-static enum call_state inodes(struct call *c)
+static enum call_state more_inodes(struct call *c)
 {
     CLEANUP_JSON json_t *body = access_body(c);
     const char *drive_text = NULL;
@@ -167,7 +167,7 @@ static enum call_state inodes(struct call *c)
     return CALL_DONE;
 }
 
-static enum call_state seq(struct call *c)
+static enum call_state drive_seq(struct call *c)
 {
     CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
     if (!tx)
@@ -179,7 +179,7 @@ static enum call_state seq(struct call *c)
     return CALL_DONE;
 }
 
-static enum call_state statfs(struct call *c)
+static enum call_state drive_statfs(struct call *c)
 {
     CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
     if (!tx)
@@ -193,7 +193,7 @@ static enum call_state statfs(struct call *c)
 const struct route fs_routes[] = {
     {HTTP_POST, FS_BASE "/mount", mount_begin, 0, 4096},
     {HTTP_DELETE, FS_BASE "/mount", mount_end, 0, 0},
-    {HTTP_POST, FS_BASE "/inodes", inodes, 0, 4096},
+    {HTTP_POST, FS_BASE "/inodes", more_inodes, 0, 4096},
     {HTTP_POST, FS_BASE "/batch", fs_batch, 0, FS_BATCH_BYTES_MAX},
     {HTTP_GET, FS_BASE "/lookup", fs_lookup, 0, 0},
     {HTTP_GET, FS_BASE "/inode", fs_inode, 0, 0},
@@ -204,10 +204,11 @@ const struct route fs_routes[] = {
     {HTTP_GET, FS_BASE "/chunk", fs_chunk_get, 0, 0},
     {HTTP_PUT, FS_BASE "/chunk", fs_chunk_put, 0, CHUNK_SIZE_MAX},
     {HTTP_POST, FS_BASE "/missing", fs_missing, 0, JSON_MAX},
+    {HTTP_GET, FS_BASE "/versions", fs_versions, 0, 0},
     {HTTP_GET, FS_BASE "/dead", fs_dead, 0, 0},
     {HTTP_GET, FS_BASE "/moment", fs_moment, 0, 0},
     {HTTP_GET, FS_BASE "/changes", fs_changes, 0, 0},
-    {HTTP_GET, FS_BASE "/statfs", statfs, 0, 0},
-    {HTTP_GET, FS_BASE "/seq", seq, 0, 0},
+    {HTTP_GET, FS_BASE "/statfs", drive_statfs, 0, 0},
+    {HTTP_GET, FS_BASE "/seq", drive_seq, 0, 0},
 };
 const size_t fs_routes_n = sizeof fs_routes / sizeof *fs_routes;

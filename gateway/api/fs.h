@@ -45,7 +45,7 @@ enum call_state fs_xattrs(struct call *c);
 enum call_state fs_dead(struct call *c);
 enum call_state fs_moment(struct call *c);      /* fs_past.c */
 enum call_state fs_changes(struct call *c);
-enum call_state fs_versions(struct call *c);
+enum call_state fs_versions(struct call *c);    /* fs_versions.c */
 enum call_state fs_read(struct call *c);        /* fs_content.c */
 enum call_state fs_chunk_get(struct call *c);
 enum call_state fs_chunk_put(struct call *c);
