@@ -114,6 +114,7 @@ struct http_server *http_server_new(const struct http_config *cfg, const struct 
                                     const struct ws_protocol *protocols, size_t n_protocols);
 int http_server_port(struct http_server *s);
 struct pool *http_server_pool(struct http_server *s);
+void *http_server_app(struct http_server *s); /* http_config.app */
 /* Runs fn(arg) on the loop thread soon; from any thread. */
 void http_server_post(struct http_server *s, void (*fn)(void *), void *arg);
 /* Runs fn(arg) on the loop thread in about ms; returns an id for http_server_timer_cancel (loop thread only). */
