@@ -15,21 +15,22 @@
 
 struct coherence;
 struct coherence_stream; /* one mount's stream */
-struct coherence_io {    /* how it speaks */
+struct coherence_io {    /* how it speaks; send_* do not call back into here */
     void (*send_inval)(void *ctx, void *stream_user, uint64_t seq, const char *changes_json);
     void (*send_lease)(void *ctx, void *stream_user, uint64_t beat, unsigned ms);
     void (*answered)(void *ctx, void *waiter); /* the operation `waiter` may be answered */
     void *ctx;
 };
 struct coherence *coherence_new(const struct coherence_io *io);
-void coherence_free(struct coherence *c);
+void coherence_free(struct coherence *c); /* waiters that are left are not answered */
 /* From the drive's queue position `seq` on, the stream hears everything. It has no lease yet. */
 struct coherence_stream *coherence_join(struct coherence *c, const struct uuid *drive, const struct uuid *session,
                                         uint64_t seq, void *stream_user);
 void coherence_leave(struct coherence *c, struct coherence_stream *s, bool bye, int64_t now_ms); /* not bye: its lease is waited out */
 void coherence_ack(struct coherence *c, struct coherence_stream *s, uint64_t seq, int64_t now_ms);
 void coherence_beat(struct coherence *c, struct coherence_stream *s, uint64_t beat, uint64_t seq, int64_t now_ms);
-/* Operations of `session` up to seq are committed: tell the others. `waiter` is answered now or later. */
+/* Operations of `session` up to seq are committed: tell the others. `waiter` is answered now or later. changes_json NULL: nothing is told (a repeated
+   batch), `waiter` only waits for what was told up to seq. Of one drive, seq never falls from call to call. */
 void coherence_publish(struct coherence *c, const struct uuid *drive, const struct uuid *session, uint64_t seq,
                        const char *changes_json, void *waiter, int64_t now_ms);
 /* Answers what waited for leases that are out. Returns when to call it next (ms from now), -1: nothing waits. */
