@@ -13,10 +13,15 @@ struct change *change_new(struct call *c, const struct uuid *drive, size_t n_ops
     return ch;
 }
 
-void change_ops_free(struct op *ops, size_t n)
+void change_ops_clear(struct op *ops, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         op_fini(&ops[i]);
+}
+
+void change_ops_free(struct op *ops, size_t n)
+{
+    change_ops_clear(ops, n);
     free(ops);
 }
 
@@ -70,14 +75,14 @@ enum call_state change_submit(struct change *ch)
     return CALL_PENDING;
 }
 
-int change_run(struct call *c, const struct uuid *drive, struct op *ops, size_t n, bool skip_errors)
+int change_run(struct call *c, const struct uuid *drive, struct op *ops, size_t n)
 {
-    struct drive_work w = {.drive = *drive, .ops = ops, .n_ops = n, .go_on = skip_errors};
+    struct drive_work w = {.drive = *drive, .ops = ops, .n_ops = n};
     w.results = mem_calloc(n, sizeof *w.results);
     access_actor(c, &w.actor);
     int err = drive_queues_run(app_of(c)->queues, &w);
     for (size_t i = 0; i < n && err == 0; i++)
-        err = w.results[i].error;
+        err = w.results[i].error; /* those behind it have ECANCELED */
     results_free(w.results, n);
     return err;
 }

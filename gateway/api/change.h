@@ -20,7 +20,8 @@ void change_free(struct change *ch); /* one that was not submitted */
 void change_add_chunk(struct change *ch, const struct chunk_row *row);
 enum call_state change_submit(struct change *ch); /* CALL_PENDING; ch is freed after its answer */
 
-/* Applies ops and waits; the first error among them, or of the whole. skip_errors: those behind a failed one are applied too. Blocks. */
-int change_run(struct call *c, const struct uuid *drive, struct op *ops, size_t n, bool skip_errors);
+/* Applies ops, stopping at the first that fails, and waits; its error, or that of the whole. Blocks. */
+int change_run(struct call *c, const struct uuid *drive, struct op *ops, size_t n);
+void change_ops_clear(struct op *ops, size_t n); /* op_fini of each */
 void change_ops_free(struct op *ops, size_t n);
 #endif

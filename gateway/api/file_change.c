@@ -27,9 +27,6 @@ static struct described *described_new(const char *path, int status)
 {
     struct described *d = mem_alloc(sizeof *d);
     d->path = mem_strdup(path);
-    size_t len = strlen(path);
-    while (len > 1 && d->path[len - 1] == '/')
-        d->path[--len] = 0;
     d->status = status;
     return d;
 }
@@ -119,6 +116,7 @@ enum call_state file_directory(struct call *c)
     if (p.is_root || p.entry.ino)
         return put_result_problem(c, -EEXIST, path);
     uint64_t ino;
+    place_leave(&p); /* a number may have to be reserved, which writes */
     int err = access_new_ino(app_of(c), &p.drive.id, &ino);
     if (err)
         return call_errno(c, err, "an inode number");

@@ -173,6 +173,7 @@ static bool find_place(struct call *c, const char *path, struct uuid *ret_drive,
     *ret_drive = p.drive.id;
     op->parent = p.entry.parent;
     op->name = mem_strdup(p.entry.name);
+    place_leave(&p); /* a number may have to be reserved, which writes */
     int err = access_new_ino(app_of(c), &p.drive.id, &op->ino);
     if (err)
         call_errno(c, err, "an inode number");

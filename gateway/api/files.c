@@ -67,11 +67,11 @@ static int put_target(struct buf *out, struct meta_tx *tx, uint64_t ino)
     return err;
 }
 
-int file_describe(struct buf *out, struct meta_tx *tx, const char *path, size_t path_len, const struct entry_row *e)
+int file_describe(struct buf *out, struct meta_tx *tx, const char *path, const struct entry_row *e)
 {
     const struct attr *a = &e->attr;
     jout_open(out, NULL, '{');
-    jout_bytes(out, "path", path, path_len);
+    jout_str(out, "path", path);
     put_brief(out, a);
     jout_time(out, "changedAt", a->ctime);
     jout_time(out, "createdAt", a->btime);
@@ -144,7 +144,7 @@ static enum call_state files_get(struct call *c)
     if (!p.entry.ino)
         return call_problem(c, 404, "not-found", "%s does not exist", p.path);
     buf_reserve(&c->out, 1024);
-    int err = file_describe(&c->out, p.tx, p.path, p.path_len, &p.entry);
+    int err = file_describe(&c->out, p.tx, p.path, &p.entry);
     if (err == 0 && S_ISDIR(p.entry.attr.mode))
         err = put_entries(c, p.tx, p.entry.ino, after, limit);
     if (err)
@@ -166,7 +166,7 @@ enum call_state file_answer(struct call *c, int status, const struct uuid *drive
     if (err == 0 && !e.ino)
         err = -ENOENT; /* somebody was quick to move it on */
     if (err == 0)
-        err = file_describe(&c->out, tx, path, strlen(path), &e);
+        err = file_describe(&c->out, tx, path, &e);
     meta->ops->rollback(tx);
     if (err)
         return fail(c, err, path);

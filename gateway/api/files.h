@@ -16,7 +16,7 @@ enum call_state file_directory(struct call *c);
 
 const char *file_kind(uint32_t mode); /* "file", "directory", "symlink", … */
 /* The answer of GET /files about what is at a path, without the entries of a directory; leaves the object open. */
-int file_describe(struct buf *out, struct meta_tx *tx, const char *path, size_t path_len, const struct entry_row *e);
+int file_describe(struct buf *out, struct meta_tx *tx, const char *path, const struct entry_row *e);
 /* Answers with that, closed, for a path as it is now. */
 enum call_state file_answer(struct call *c, int status, const struct uuid *drive, const char *path);
 #endif

@@ -111,7 +111,7 @@ static int component(const char **p, char name[NAME_LEN_MAX + 1])
     return 0;
 }
 
-int history_of_path(struct meta_tx *tx, const char *path, struct history *ret)
+static int follow(struct meta_tx *tx, const char *path, bool directory, struct history *ret)
 {
     char name[NAME_LEN_MAX + 1], next[NAME_LEN_MAX + 1];
     struct history dirs = {.inodes = mem_alloc(sizeof *dirs.inodes), .n = 1};
@@ -122,7 +122,7 @@ int history_of_path(struct meta_tx *tx, const char *path, struct history *ret)
     while (err == 0) {
         int end = component(&path, next);
         size_t n = dirs.n < PLACES_MAX ? dirs.n : PLACES_MAX;
-        err = end < 0 ? end : step(tx, dirs.inodes, n, name, end == 0, ret);
+        err = end < 0 ? end : step(tx, dirs.inodes, n, name, end == 0 || directory, ret);
         history_fini(&dirs);
         if (err || end == 1)
             return err;
@@ -131,6 +131,16 @@ int history_of_path(struct meta_tx *tx, const char *path, struct history *ret)
     }
     history_fini(&dirs);
     return err;
+}
+
+int history_of_path(struct meta_tx *tx, const char *path, struct history *ret)
+{
+    return follow(tx, path, false, ret);
+}
+
+int history_of_directory(struct meta_tx *tx, const char *path, struct history *ret)
+{
+    return follow(tx, path, true, ret);
 }
 
 /* The newest `limit` of the versions seen so far, newest first. */

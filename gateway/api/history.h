@@ -20,6 +20,8 @@ void history_fini(struct history *h);
 int history_of_name(struct meta_tx *tx, uint64_t parent, const char *name, struct history *ret);
 /* As above for a path, whose directories may be gone by now, or others than they were. -EINVAL, -ENAMETOOLONG: no path. */
 int history_of_path(struct meta_tx *tx, const char *path, struct history *ret);
+/* As that, but of the directories that the path was, not the files. */
+int history_of_directory(struct meta_tx *tx, const char *path, struct history *ret);
 
 /* Listed versions below `before` (ALIVE: all), newest first, at most `limit`; stops when `each` returns non-zero, and returns that. */
 int history_versions(struct meta_tx *tx, const struct history *h, uint64_t before, unsigned limit,

@@ -34,9 +34,7 @@ void place_leave(struct place *p)
 
 bool place_enter(struct call *c, const char *drive, const char *path, enum role least, struct place *ret)
 {
-    *ret = (struct place){.path = path, .path_len = strlen(path)};
-    while (ret->path_len > 1 && path[ret->path_len - 1] == '/')
-        ret->path_len--;
+    *ret = (struct place){.path = path};
     if (!access_drive(c, drive, least, &ret->drive))
         return false;
     struct meta *meta = app_of(c)->meta;
@@ -116,13 +114,12 @@ bool place_query_limit(struct call *c, unsigned usual, unsigned most, unsigned *
 
 /* ---- missing directories ---- */
 
-/* The first missing directory on the way to path, as operations that make it and all below it. 0 where none is missing. */
-static int plan_parents(struct app *app, struct meta_tx *tx, const char *path, struct op **ret, size_t *ret_n)
+/* The first missing directory on the way to path, as operations that make it and all below it; n is 0 where none is missing. Their inode
+   numbers are still to be set. */
+static int plan_parents(struct meta_tx *tx, const char *path, struct op **ret, size_t *ret_n)
 {
     const char *last = strrchr(path, '/');
     uint64_t parent = tx->drive.root;
-    *ret = NULL;
-    *ret_n = 0;
     for (const char *p = path + 1; p < last; p += strcspn(p, "/") + 1) {
         struct entry_row e;
         CLEANUP_FREE char *name = mem_dup(p, strcspn(p, "/"));
@@ -137,15 +134,21 @@ static int plan_parents(struct app *app, struct meta_tx *tx, const char *path, s
             if (err != -ENOENT)
                 return err;
         }
-        struct op op = {.kind = OP_CREATE, .parent = parent, .mode = S_IFDIR | 0755};
-        int err = access_new_ino(app, &tx->drive.id, &op.ino);
+        *ret = mem_realloc(*ret, (*ret_n + 1) * sizeof **ret);
+        (*ret)[(*ret_n)++] = (struct op){.kind = OP_CREATE, .parent = parent, .name = name, .mode = S_IFDIR | 0755};
+        name = NULL;
+    }
+    return 0;
+}
+
+static int number_parents(struct app *app, const struct uuid *drive, struct op *ops, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int err = access_new_ino(app, drive, &ops[i].ino);
         if (err)
             return err;
-        op.name = name;
-        name = NULL;
-        *ret = mem_realloc(*ret, (*ret_n + 1) * sizeof **ret);
-        (*ret)[(*ret_n)++] = op;
-        parent = op.ino;
+        if (i > 0)
+            ops[i].parent = ops[i - 1].ino;
     }
     return 0;
 }
@@ -159,10 +162,12 @@ static int make_parents_once(struct call *c, const struct drive_row *drive, cons
     int err = app->meta->ops->snapshot(app->meta, &drive->id, &tx);
     if (err)
         return err;
-    err = plan_parents(app, tx, path, &ops, &n);
+    err = plan_parents(tx, path, &ops, &n);
     app->meta->ops->rollback(tx);
+    if (err == 0)
+        err = number_parents(app, &drive->id, ops, n);
     if (err == 0 && n)
-        err = change_run(c, &drive->id, ops, n, false);
+        err = change_run(c, &drive->id, ops, n);
     change_ops_free(ops, n);
     return err;
 }

@@ -5,7 +5,6 @@
 
 struct place {
     const char *path; /* borrowed from the request */
-    size_t path_len;  /* without a slash at its end */
     struct drive_row drive;
     struct meta_tx *tx;     /* the snapshot; NULL after place_leave */
     bool is_root;

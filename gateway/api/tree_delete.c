@@ -125,8 +125,8 @@ static int walk_once(struct walk *w, const struct entry_row *top)
         pop(w);
     if (err == 0)
         err = flush(w);
-    while (w->n_ops)
-        op_fini(&w->ops[--w->n_ops]);
+    change_ops_clear(w->ops, w->n_ops);
+    w->n_ops = 0;
     return err;
 }
 
