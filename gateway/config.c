@@ -1,0 +1,362 @@
+#include "gateway/config.h"
+#include "common/mem.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#define RATE_LIMIT_DEFAULT 5000 /* one mount that unpacks an archive makes a few thousand requests a second */
+#define NEEDS_STORES (VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK)
+#define NEEDS_META (NEEDS_STORES | VERB_MIGRATE | VERB_ADMIN)
+
+/* ---- values: each check returns NULL or what the value should be ---- */
+
+static bool number(const char *text, uint64_t least, uint64_t most, uint64_t *ret)
+{
+    char *end;
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *end || v < least || v > most)
+        return false;
+    *ret = v;
+    return true;
+}
+
+static const char *take_text(void *field, const char *v)
+{
+    *(const char **)field = v;
+    return v[0] ? NULL : "must not be empty";
+}
+
+static const char *take_scheme(void *field, const char *v, const char *scheme, const char *form)
+{
+    *(const char **)field = v;
+    size_t n = strlen(scheme);
+    return strncmp(v, scheme, n) == 0 && v[n] ? NULL : form;
+}
+
+static const char *take_meta(void *field, const char *v)
+{
+    return take_scheme(field, v, "sqlite:", "must be sqlite:PATH");
+}
+
+static const char *take_objects(void *field, const char *v)
+{
+    return take_scheme(field, v, "file:", "must be file:DIR");
+}
+
+static const char *take_memory(void *field, const char *v)
+{
+    *(const char **)field = v;
+    return strcmp(v, "memory:") == 0 ? NULL : "must be memory:";
+}
+
+static const char *take_scanner(void *field, const char *v)
+{
+    *(const char **)field = v;
+    return strcmp(v, "none") == 0 ? NULL : "must be none";
+}
+
+static const char *take_http_url(void *field, const char *v)
+{
+    static const char form[] = "must be http://HOST[:PORT] or https://HOST[:PORT], without a path";
+    *(const char **)field = v;
+    const char *host = strncmp(v, "http://", 7) == 0 ? v + 7 : strncmp(v, "https://", 8) == 0 ? v + 8 : "";
+    if (!host[0])
+        return form;
+    for (const char *p = host; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr(".-:[]_", *p))
+            return form;
+    return NULL;
+}
+
+static const char *take_listen(void *field, const char *v)
+{
+    static const char form[] = "must be ADDR:PORT, like 127.0.0.1:8080 or [::1]:8080; port 0 picks a free one";
+    *(const char **)field = v;
+    const char *colon = strrchr(v, ':');
+    uint64_t port;
+    if (!colon || colon == v || !number(colon + 1, 0, 65535, &port))
+        return form;
+    size_t n = (size_t)(colon - v);
+    if (v[0] == '[')
+        return n > 2 && v[n - 1] == ']' ? NULL : form;
+    return memchr(v, ':', n) ? form : NULL;
+}
+
+static const char *take_workers(void *field, const char *v)
+{
+    uint64_t n;
+    if (!number(v, 1, 256, &n))
+        return "must be a number from 1 to 256";
+    *(unsigned *)field = (unsigned)n;
+    return NULL;
+}
+
+static const char *take_days(void *field, const char *v)
+{
+    uint64_t n;
+    if (!number(v, 1, 3650, &n))
+        return "must be a number of days from 1 to 3650";
+    *(unsigned *)field = (unsigned)n;
+    return NULL;
+}
+
+static const char *take_rate(void *field, const char *v)
+{
+    char *end;
+    double r = strtod(v, &end);
+    if (end == v || *end || !isfinite(r) || r < 0 || isspace((unsigned char)v[0]))
+        return "must be a number of requests a second; 0 is no limit";
+    *(double *)field = r;
+    return NULL;
+}
+
+static const char *take_level(void *field, const char *v)
+{
+    return log_level_parse(v, field) ? "must be debug, info, warn or error" : NULL;
+}
+
+static const char *take_flag(void *field, const char *v)
+{
+    if (strcmp(v, "true") != 0 && strcmp(v, "1") != 0 && strcmp(v, "false") != 0 && strcmp(v, "0") != 0)
+        return "must be true or false";
+    *(bool *)field = v[0] == 't' || v[0] == '1';
+    return NULL;
+}
+
+/* ---- the options ---- */
+
+static const struct option {
+    const char *name, *arg; /* arg NULL: a flag */
+    size_t field;
+    const char *(*take)(void *field, const char *value);
+    unsigned verbs;
+    bool no_env; /* belongs to one call, not to an installation */
+    const char *help;
+} options[] = {
+#define FIELD(f) offsetof(struct config, f)
+    {"embedded", "DIR", FIELD(embedded), take_text, NEEDS_META, false, "all in one process: short for --meta sqlite:DIR/meta.db --objects file:DIR/objects"},
+    {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
+    {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES, false, "chunks: file:DIR"},
+    {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
+    {"events", "URL", FIELD(events), take_memory, NEEDS_STORES, false, "messages: memory: (the default)"},
+    {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: none (the default)"},
+    {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default, port 0 picks a free one"},
+    {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},
+    {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},
+    {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
+    {"advertise", "URL", FIELD(advertise), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how the other gateways reach this one"},
+    {"rate-limit", "N", FIELD(rate_limit), take_rate, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests a second for one user and for one address; 0 none, 5000 by default"},
+    {"spool", "DIR", FIELD(spool), take_text, VERB_SERVE | VERB_CONFIG_CHECK, false, "where large request bodies wait; DIR/spool when embedded, else $TMPDIR"},
+    {"log-level", "LEVEL", FIELD(log_level), take_level, VERB_SERVE | VERB_WORKER | VERB_MIGRATE | VERB_CONFIG_CHECK, false, "debug, info (the default), warn or error"},
+    {"owner", "USER", FIELD(owner), take_text, VERB_ADMIN, true, "whose drive"},
+    {"admin", NULL, FIELD(admin), take_flag, VERB_ADMIN, true, "the new user is an operator"},
+    {"password-stdin", NULL, FIELD(password_stdin), take_flag, VERB_ADMIN, true, "read the password from the first line of standard input"},
+    {"days", "N", FIELD(days), take_days, VERB_ADMIN, true, "how long a token is good; 30 by default"},
+    {"json", NULL, FIELD(json), take_flag, VERB_ADMIN, true, "print JSON"},
+    {"help", NULL, FIELD(help), take_flag, ~0u, true, "this text"},
+};
+#define N_OPTIONS (sizeof options / sizeof *options)
+
+static void env_name(const struct option *o, char ret[40])
+{
+    size_t n = (size_t)snprintf(ret, 40, "CAIRN_%s", o->name);
+    for (size_t i = 6; i < n; i++)
+        ret[i] = ret[i] == '-' ? '_' : (char)toupper((unsigned char)ret[i]);
+}
+
+static const struct option *find(enum verb verb, const char *name, size_t n)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++)
+        if (options[i].verbs & verb && strlen(options[i].name) == n && memcmp(options[i].name, name, n) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static int take(struct config *c, const struct option *o, const char *what, const char *value, struct buf *ret_error)
+{
+    const char *wrong = o->take((char *)c + o->field, value);
+    if (!wrong)
+        return 0;
+    buf_appendf(ret_error, "%s \"%s\": %s", what, value, wrong);
+    return -EINVAL;
+}
+
+static int from_environment(enum verb verb, struct config *c, struct buf *ret_error)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        char name[40], shown[48];
+        env_name(&options[i], name);
+        const char *value = getenv(name);
+        if (!value || !value[0] || options[i].no_env || !(options[i].verbs & verb))
+            continue;
+        snprintf(shown, sizeof shown, "$%s", name);
+        int err = take(c, &options[i], shown, value, ret_error);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+/* argv[*i] is "--name", "--name=value" or "--name" "value". */
+static int from_option(enum verb verb, int argc, char *const *argv, int *i, struct config *c, struct buf *ret_error)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t n = equals ? (size_t)(equals - name) : strlen(name);
+    const struct option *o = find(verb, name, n);
+    char shown[48];
+    if (!o) {
+        buf_appendf(ret_error, "unknown option --%.*s", (int)n, name);
+        return -EINVAL;
+    }
+    snprintf(shown, sizeof shown, "--%s", o->name);
+    if (equals)
+        return take(c, o, shown, equals + 1, ret_error);
+    if (!o->arg)
+        return take(c, o, shown, "true", ret_error);
+    if (*i + 1 >= argc) {
+        buf_appendf(ret_error, "--%s needs a value: %s", o->name, o->arg);
+        return -EINVAL;
+    }
+    return take(c, o, shown, argv[++*i], ret_error);
+}
+
+static int from_command_line(enum verb verb, int argc, char *const *argv, struct config *c, struct buf *ret_error)
+{
+    bool only_words = false;
+    for (int i = 0; i < argc; i++) {
+        if (!only_words && strcmp(argv[i], "--") == 0) {
+            only_words = true;
+        } else if (!only_words && strcmp(argv[i], "-h") == 0) {
+            c->help = true;
+        } else if (!only_words && argv[i][0] == '-' && argv[i][1]) {
+            if (argv[i][1] != '-') {
+                buf_appendf(ret_error, "unknown option %s", argv[i]);
+                return -EINVAL;
+            }
+            int err = from_option(verb, argc, argv, &i, c, ret_error);
+            if (err)
+                return err;
+        } else if (c->n_positional == CONFIG_POSITIONAL_MAX || verb != VERB_ADMIN) {
+            buf_appendf(ret_error, "unexpected argument \"%s\"", argv[i]);
+            return -EINVAL;
+        } else {
+            c->positional[c->n_positional++] = argv[i];
+        }
+    }
+    return 0;
+}
+
+/* What only shows when all is known. */
+static int complete(enum verb verb, struct config *c, struct buf *ret_error)
+{
+    if (c->embedded && !c->meta) {
+        c->meta_of_embedded = mem_printf("sqlite:%s/meta.db", c->embedded);
+        c->meta = c->meta_of_embedded;
+    }
+    if (c->embedded && !c->objects) {
+        c->objects_of_embedded = mem_printf("file:%s/objects", c->embedded);
+        c->objects = c->objects_of_embedded;
+    }
+    if (c->help)
+        return 0;
+    if (verb & NEEDS_META && !c->meta)
+        buf_append_str(ret_error, "where the metadata is must be said: --embedded DIR, or --meta URL");
+    else if (verb & NEEDS_STORES && !c->objects)
+        buf_append_str(ret_error, "where the chunks are must be said: --embedded DIR, or --objects URL");
+    else if (c->workers > 1)
+        buf_appendf(ret_error, "--workers %u: with SQLite a gateway is one process, whose memory holds the leases of its mounts; use 1", c->workers);
+    else
+        return 0;
+    return -EINVAL;
+}
+
+int config_parse(enum verb verb, int argc, char *const *argv, struct config *ret, struct buf *ret_error)
+{
+    struct config c = {.workers = 1, .threads = 8, .rate_limit = RATE_LIMIT_DEFAULT, .log_level = LOG_LEVEL_INFO, .days = 30, .listen = "127.0.0.1:8080"};
+    int err = from_environment(verb, &c, ret_error);
+    if (!err) {
+        /* one way to say where things are replaces the other: --embedded does not mix with a $CAIRN_META of before */
+        struct config env = c;
+        c.embedded = c.meta = c.objects = NULL;
+        err = from_command_line(verb, argc, argv, &c, ret_error);
+        if (!c.embedded && !c.meta && !c.objects) {
+            c.embedded = env.embedded;
+            c.meta = env.meta;
+            c.objects = env.objects;
+        } else if (!c.embedded) {
+            c.meta = c.meta ? c.meta : env.meta;
+            c.objects = c.objects ? c.objects : env.objects;
+        }
+    }
+    if (!err)
+        err = complete(verb, &c, ret_error);
+    if (err)
+        config_fini(&c);
+    else
+        *ret = c;
+    return err;
+}
+
+void config_fini(struct config *c)
+{
+    free(c->meta_of_embedded);
+    free(c->objects_of_embedded);
+    *c = (struct config){0};
+}
+
+void config_help(FILE *out, enum verb verb)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const struct option *o = &options[i];
+        char left[48], env[40];
+        if (!(o->verbs & verb))
+            continue;
+        snprintf(left, sizeof left, "--%s %s", o->name, o->arg ? o->arg : "");
+        env_name(o, env);
+        fprintf(out, "  %-22s %s%s%s%s\n", left, o->help, o->no_env ? "" : " [$", o->no_env ? "" : env, o->no_env ? "" : "]");
+    }
+}
+
+void config_print(FILE *out, const struct config *c)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    const struct {
+        const char *name, *value;
+    } rows[] = {{"meta", c->meta},       {"objects", c->objects},       {"cache", c->cache ? c->cache : "memory:"}, {"events", c->events ? c->events : "memory:"},
+                {"listen", c->listen},   {"public-url", c->public_url}, {"advertise", c->advertise},                {"spool", c->spool},
+                {"scanner", c->scanner ? c->scanner : "none"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].value)
+            fprintf(out, "%s=%s\n", rows[i].name, rows[i].value);
+    fprintf(out, "workers=%u\nthreads=%u\nrate-limit=%g\nlog-level=%s\n", c->workers, c->threads, c->rate_limit, levels[c->log_level]);
+}
+
+int config_parse_size(const char *text, uint64_t *ret)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    unsigned shift = 0;
+    if (*end) {
+        const char *unit = strchr(units, toupper((unsigned char)*end));
+        if (!unit)
+            return -EINVAL;
+        shift = 10 * ((unsigned)(unit - units) + 1);
+        end++;
+        if (strcmp(end, "iB") == 0 || strcmp(end, "B") == 0)
+            end += strlen(end);
+    }
+    if (errno || *end || v > (uint64_t)INT64_MAX >> shift)
+        return -EINVAL;
+    *ret = (uint64_t)v << shift;
+    return 0;
+}

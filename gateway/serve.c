@@ -1,0 +1,270 @@
+#include "gateway/serve.h"
+#include "common/mem.h"
+#include "common/pool.h"
+#include "gateway/api/app.h"
+#include "gateway/jobs/jobs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#define DRAIN_MS 30000
+#define BODY_MEMORY_MAX (UINT64_C(256) << 20)
+#define CONTENT_CACHE_BYTES (64u << 20)
+
+/* What a running gateway consists of, in the order in which it is built; ended in reverse. */
+struct gateway {
+    const struct config *config;
+    struct app app;
+    int lock; /* on the folder of the database, -1 none */
+    char *spool, *port_file;
+    struct jobs *jobs;
+};
+
+/* ---- signals ---- */
+
+static struct http_server *volatile serving;
+static volatile sig_atomic_t told_to_end;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    if (told_to_end)
+        _exit(1);
+    told_to_end = 1;
+    if (serving)
+        http_server_stop(serving, DRAIN_MS);
+}
+
+static void handle_signals(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+}
+
+/* ---- the folder ---- */
+
+/* Two gateways on one SQLite database would not know of each other's mounts: their caches would lie. Returns the descriptor that holds the lock. */
+static int lock_database(const char *meta_url)
+{
+    const char *path = meta_url + strlen("sqlite:");
+    CLEANUP_FREE char *file = mem_printf("%s.lock", path);
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        int err = -errno;
+        log_error("%s: %s", file, strerror(-err));
+        return err;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        log_error("another gateway is running on %s: with SQLite there can be only one", path);
+        return -EBUSY;
+    }
+    return fd;
+}
+
+static int make_folder(const char *path)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    int err = -errno;
+    log_error("%s: %s", path, strerror(-err));
+    return err;
+}
+
+static int write_port(const char *path, int port)
+{
+    CLEANUP_FREE char *fresh = mem_printf("%s.new", path);
+    FILE *f = fopen(fresh, "we");
+    if (!f)
+        return -errno;
+    fprintf(f, "%d\n", port);
+    /* whole or not there: others wait for this file */
+    if (fclose(f) != 0 || rename(fresh, path) != 0)
+        return -errno;
+    return 0;
+}
+
+/* ---- building ---- */
+
+static int open_stores(struct gateway *g)
+{
+    struct app *app = &g->app;
+    g->lock = lock_database(g->config->meta);
+    if (g->lock < 0)
+        return g->lock;
+    int err = meta_open(g->config->meta, &app->meta);
+    if (err) {
+        log_error("%s: %s", g->config->meta, strerror(-err));
+        return err;
+    }
+    err = objects_open(g->config->objects, &app->objects);
+    if (err) {
+        log_error("%s: %s", g->config->objects, strerror(-err));
+        return err;
+    }
+    err = app->meta->ops->secret(app->meta, "token", app->token_secret);
+    if (!err)
+        err = app->meta->ops->secret(app->meta, "url", app->url_secret);
+    if (err)
+        log_error("reading the secrets: %s", strerror(-err));
+    return err;
+}
+
+static void run_on_pool(void *pool, void (*fn)(void *), void *arg)
+{
+    pool_run(pool, fn, arg);
+}
+
+struct route_table {
+    const struct route *routes;
+    const size_t *n;
+};
+static const struct route_table tables[] = {
+    {auth_routes, &auth_routes_n}, {drive_routes, &drive_routes_n},     {upload_routes, &upload_routes_n}, {file_routes, &file_routes_n},
+    {fs_routes, &fs_routes_n},     {version_routes, &version_routes_n}, {change_routes, &change_routes_n}, {actuator_routes, &actuator_routes_n},
+};
+
+static struct http_server *make_server(struct gateway *g)
+{
+    struct buf routes = {0};
+    const struct ws_protocol protocols[] = {fs_stream_protocol, stomp_protocols[0], stomp_protocols[1], stomp_protocols[2]};
+    const struct http_config http = {
+        .listen = g->config->listen,
+        .workers_threads = g->config->threads,
+        .spool_dir = g->spool,
+        .body_memory_max = BODY_MEMORY_MAX,
+        .rate_limit = g->config->rate_limit,
+        .app = &g->app,
+        .authenticate = auth_authenticate,
+        .user_key = auth_user_key,
+    };
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        buf_append(&routes, tables[i].routes, *tables[i].n * sizeof(struct route));
+    struct http_server *s = http_server_new(&http, (const struct route *)(const void *)routes.data, routes.len / sizeof(struct route), protocols,
+                                            sizeof protocols / sizeof *protocols);
+    buf_fini(&routes);
+    if (!s)
+        log_error("cannot listen on %s", g->config->listen);
+    return s;
+}
+
+static int build(struct gateway *g)
+{
+    struct app *app = &g->app;
+    int err = open_stores(g);
+    if (err)
+        return err;
+    const char *tmp = getenv("TMPDIR");
+    g->spool = g->config->spool ? mem_strdup(g->config->spool) : g->config->embedded ? mem_printf("%s/spool", g->config->embedded) : mem_strdup(tmp ? tmp : "/tmp");
+    err = make_folder(g->spool);
+    if (err)
+        return err;
+    app->embedded = true;
+    app->public_url = g->config->public_url;
+    app->content = content_cache_new(CONTENT_CACHE_BYTES);
+    app->auth = auth_new(app);
+    app->server = make_server(g);
+    if (!app->server)
+        return -EADDRINUSE;
+    app->hub = hub_new(app);
+    app->streams = streams_new(app);
+    app->queues = drive_queues_new(app->meta, run_on_pool, http_server_pool(app->server), streams_listener(app->streams));
+    streams_start(app->streams);
+    g->jobs = jobs_start(app->meta, app->objects);
+    return 0;
+}
+
+static void tear_down(struct gateway *g)
+{
+    struct app *app = &g->app;
+    if (g->port_file)
+        unlink(g->port_file);
+    if (g->jobs)
+        jobs_stop(g->jobs);
+    if (app->queues)
+        drive_queues_drain(app->queues);
+    serving = NULL;
+    if (app->server)
+        http_server_free(app->server);
+    if (app->queues)
+        drive_queues_free(app->queues);
+    if (app->streams)
+        streams_free(app->streams);
+    if (app->hub)
+        hub_free(app->hub);
+    auth_free(app->auth);
+    content_cache_free(app->content);
+    access_free(app);
+    if (app->objects)
+        app->objects->ops->free(app->objects);
+    if (app->meta)
+        app->meta->ops->free(app->meta);
+    free(g->spool);
+    free(g->port_file);
+    if (g->lock >= 0)
+        close(g->lock);
+}
+
+static void announce(struct gateway *g)
+{
+    const char *listen = g->config->listen;
+    int host = (int)(strrchr(listen, ':') - listen), port = http_server_port(g->app.server);
+    if (g->config->embedded) {
+        g->port_file = mem_printf("%s/port", g->config->embedded);
+        int err = write_port(g->port_file, port);
+        if (err)
+            log_warn("%s: %s", g->port_file, strerror(-err));
+    }
+    log_info("listening on http://%.*s:%d", host, listen, port);
+}
+
+int serve_run(const struct config *c)
+{
+    struct gateway g = {.config = c, .lock = -1};
+    int status = 1;
+    handle_signals();
+    if (build(&g) == 0) {
+        serving = g.app.server;
+        announce(&g);
+        if (told_to_end)
+            http_server_stop(g.app.server, DRAIN_MS); /* it came before there was a server to tell */
+        status = http_server_run(g.app.server) == 0 ? 0 : 1;
+        log_info("drained, ending");
+    }
+    tear_down(&g);
+    return status;
+}
+
+int worker_run(const struct config *c)
+{
+    struct meta *meta = NULL;
+    struct objects *objects = NULL;
+    sigset_t end;
+    int sig = 0;
+    /* before any thread is there, so that none of them gets it */
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    sigaddset(&end, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &end, NULL);
+    int err = meta_open(c->meta, &meta);
+    if (err)
+        log_error("%s: %s", c->meta, strerror(-err));
+    if (!err && (err = objects_open(c->objects, &objects)) != 0)
+        log_error("%s: %s", c->objects, strerror(-err));
+    if (!err) {
+        struct jobs *jobs = jobs_start(meta, objects);
+        log_info("working");
+        sigwait(&end, &sig);
+        jobs_stop(jobs);
+        objects->ops->free(objects);
+    }
+    if (meta)
+        meta->ops->free(meta);
+    return err ? 1 : 0;
+}
