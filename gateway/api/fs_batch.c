@@ -10,7 +10,6 @@
 #include "gateway/api/streams.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 enum refusal { REFUSED_NOT, REFUSED_DIFFERS, REFUSED_OUT_OF_ORDER };
@@ -23,6 +22,7 @@ struct batch {
     uint64_t number, confirmed;
     enum refusal refusal;
     uint64_t last; /* with REFUSED_OUT_OF_ORDER: the highest number known */
+    bool deferred; /* another of its journal is before it in the group: it comes again once that one is decided */
     struct buf answer;
 };
 
@@ -50,11 +50,25 @@ static uint64_t seq_of_answer(const struct buf *answer)
     return strtoull(answer->data + sizeof begin - 1, NULL, 10);
 }
 
+static void batch_done(struct drive_work *w);
+
+/* A group prepares all its works before it applies any: what comes behind in the same journal, a repeat above all, cannot know yet
+   what becomes of this one. */
+static void defer_followers(struct drive_work *w)
+{
+    for (struct drive_work *other = w->next; other; other = other->next)
+        if (other->done == batch_done && uuid_equal(&other->actor.journal, &w->actor.journal))
+            ((struct batch *)other->ctx)->deferred = true;
+}
+
 static int batch_prepare(struct drive_work *w, struct meta_tx *tx)
 {
     struct batch *b = w->ctx;
     const struct meta_ops *ops = tx->meta->ops;
     struct hash digest;
+    if (b->deferred)
+        return -EBUSY;
+    defer_followers(w);
     b->refusal = REFUSED_NOT;
     b->answer.len = 0;
     int err = ops->applied_get(tx, &w->actor.journal, b->number, &digest, &b->answer);
@@ -109,6 +123,11 @@ static void batch_done(struct drive_work *w)
 {
     struct batch *b = w->ctx;
     struct call *c = b->call;
+    if (b->deferred) {
+        b->deferred = false;
+        drive_queues_submit(app_of(c)->queues, w);
+        return;
+    }
     if (b->refusal == REFUSED_DIFFERS) {
         call_problem(c, 409, "batch-differs", "batch %llu was sent before with another body", (unsigned long long)b->number);
     } else if (b->refusal == REFUSED_OUT_OF_ORDER) {

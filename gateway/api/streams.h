@@ -1,9 +1,9 @@
-/* Sessions of mounts, and who must hear of what is committed in a drive. Within api/: fs.c, fs_batch.c, fs_stream.c, sessions.c, listener.c. */
+/* Sessions of mounts, and who must hear of what is committed in a drive. Within api/: fs.c, fs_batch.c, fs_stream.c, fs_mounts.c, fs_listener.c. */
 #ifndef CAIRN_GATEWAY_API_STREAMS_H
 #define CAIRN_GATEWAY_API_STREAMS_H
 #include "gateway/api/app.h"
 
-/* ---- sessions (sessions.c); any thread ---- */
+/* ---- sessions (fs_mounts.c); any thread ---- */
 /* A new mount. Without a stream within SESSION_LOST_MS, or once that has been gone for as long, it ends. */
 #define SESSION_LOST_MS 30000
 void streams_session_begin(struct streams *s, const struct uuid *session, const struct uuid *drive, const struct principal *who);

@@ -1,30 +1,34 @@
-/* Within fs_stream.c, sessions.c and listener.c.
+/* Within fs_stream.c, fs_mounts.c and fs_listener.c.
 
    Threads: sockets, `struct stream` and coherence belong to the event loop. `lock` guards the tables of sessions and interests, which workers use
    too; nothing is called with it held. */
 #ifndef CAIRN_GATEWAY_API_STREAMS_INTERNAL_H
 #define CAIRN_GATEWAY_API_STREAMS_INTERNAL_H
 #include "gateway/api/streams.h"
+#include "gateway/api/hub.h"
 #include <pthread.h>
 #include <uthash.h>
+#include <utlist.h>
 
 struct stream { /* one socket; loop */
     struct streams *streams;
     struct ws *ws;               /* NULL once it is closed */
-    struct principal who;
+    char *authorization;         /* of the upgrade, until hello */
+    struct principal who;        /* from welcome on */
     struct uuid drive, session;
     uint64_t since;
     bool joining;                /* its place in the drive's queue is being found: freed only after that */
     bool interested;             /* it has an interest */
+    bool present;                /* hub_presence was told */
     struct coherence_stream *in; /* NULL before welcome */
     struct buf inval;            /* touches of the group that is being published, comma separated */
     uint64_t inval_seq;
     struct stream *next_inval; /* streams with something in `inval` */
     bool listed;
-    struct stream *prev, *next; /* streams->first */
+    struct stream *prev, *next; /* streams->first, while it is in */
 };
 
-struct session { /* under lock */
+struct mount { /* under lock */
     struct uuid id, drive, user;
     char user_name[65], device[129];
     struct stream *stream; /* the newest; only the loop looks into it */
@@ -46,27 +50,26 @@ struct streams {
     struct drive_listener listener; /* first: it is what the queues know */
     struct app *app;
     struct coherence *coherence; /* loop */
-    struct stream *first;        /* loop: all that are open */
+    struct stream *first;        /* loop: all that are in */
     struct stream *invals;       /* loop: those with something in `inval` */
-    uint64_t tick_timer, session_timer;
+    uint64_t tick_timer;
     int64_t tick_at; /* boot ms of tick_timer, 0: none */
     bool session_ticking;
     pthread_mutex_t lock;
-    struct session *sessions;
+    struct mount *mounts;
     struct interest *interests;
 };
 
-/* sessions.c */
-void sessions_tick(void *streams); /* loop: ends those that are lost; goes on by itself while any is without a stream */
-void sessions_watch(struct streams *s); /* loop: one is without a stream */
+/* fs_mounts.c */
+void mounts_tick(void *streams); /* loop: ends those that are lost; goes on by itself while any is without a stream */
+void mounts_watch(struct streams *s); /* loop: one is without a stream */
 /* The stream speaks for its session from now on; the one that did is returned, to be closed. -EACCES as streams_session_use. */
-int session_attach(struct streams *s, struct stream *st, struct stream **ret_old);
-void session_detach(struct streams *s, struct stream *st);
-void sessions_free(struct streams *s);
-/* Locks of a session that is no more. */
-void session_release_locks(struct streams *s, const struct uuid *session, const struct uuid *drive);
+int mount_attach(struct streams *s, struct stream *st, struct stream **ret_old);
+void mount_detach(struct streams *s, struct stream *st);
+void mounts_free(struct streams *s);
+void mount_end(struct streams *s, const struct uuid *session); /* loop: as streams_session_end */
 
-/* listener.c */
+/* fs_listener.c */
 void interest_add(struct streams *s, const struct uuid *drive, const struct uuid *session);
 void interest_drop(struct streams *s, const struct uuid *drive, const struct uuid *session);
 void interests_free(struct streams *s);

@@ -1,0 +1,470 @@
+/* Streams of mounts: the socket, its messages, and its place in the drive's queue.
+
+   A stream's life: open (a token came with the upgrade) → hello (token and role are checked on a worker) → its place in the drive's queue is
+   found by an empty work → welcome → messages → closed. `joining` spans hello to welcome; a stream that is closed meanwhile is freed at the end of it. */
+#include "common/clock.h"
+#include "common/jsonx.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/pool.h"
+#include "gateway/api/fs.h"
+#include "gateway/api/streams_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LOST_MS (LEASE_MS + 2 * LEASE_MARGIN_MS) /* a lost mount's lease is out by then */
+#define CLOSE_POLICY 1008
+#define CLOSE_ERROR 1011
+#define CLOSE_REPLACED 4409 /* the session has a newer stream */
+#define CLOSE_TOKEN 4401    /* the token is not, or no longer, good */
+#define CLOSE_NO_DRIVE 4404 /* the drive is not there for this user */
+#define INVAL_MAX (512u << 10) /* a mount that is to be told more at once empties everything instead */
+
+/* ---- what coherence says ---- */
+
+static int stream_send(struct stream *st, const struct buf *b)
+{
+    return st->ws ? ws_send(st->ws, b->data, b->len) : 0; /* -ENOBUFS: the socket is being closed, on_close follows */
+}
+
+/* Touches are gathered until the group is published: one message per stream and group. */
+static void on_inval(void *ctx, void *stream_user, uint64_t seq, const char *touches)
+{
+    struct streams *s = ctx;
+    struct stream *st = stream_user;
+    if (st->inval.len)
+        buf_append(&st->inval, ",", 1);
+    buf_append_str(&st->inval, touches);
+    st->inval_seq = seq;
+    if (!st->listed) {
+        st->listed = true;
+        st->next_inval = s->invals;
+        s->invals = st;
+    }
+}
+
+void stream_flush_invals(struct streams *s)
+{
+    for (struct stream *st = s->invals, *next; st; st = next) {
+        next = st->next_inval;
+        st->listed = false;
+        CLEANUP_BUF struct buf b = {0};
+        if (st->inval.len > INVAL_MAX) {
+            buf_append_str(&b, "{\"t\":\"reset\"}");
+            stream_send(st, &b);
+            b.len = 0;
+            st->inval.len = 0;
+        }
+        buf_append_str(&b, "{\"t\":\"inval\",");
+        fs_put_member(&b, "seq", st->inval_seq);
+        buf_append_str(&b, ",\"changes\":[");
+        if (st->inval.len)
+            buf_append(&b, st->inval.data, st->inval.len);
+        buf_append_str(&b, "]}");
+        buf_fini(&st->inval);
+        stream_send(st, &b);
+    }
+    s->invals = NULL;
+}
+
+static void on_lease(void *ctx, void *stream_user, uint64_t beat, unsigned ms)
+{
+    (void)ctx;
+    char text[96];
+    struct stream *st = stream_user;
+    int n = snprintf(text, sizeof text, "{\"t\":\"lease\",\"id\":%llu,\"ms\":%u}", (unsigned long long)beat, ms);
+    if (st->ws)
+        ws_send(st->ws, text, (size_t)n);
+}
+
+static void finish_work(void *work)
+{
+    drive_work_finish(work);
+}
+
+static void on_answered(void *ctx, void *waiter)
+{
+    struct streams *s = ctx;
+    pool_run(http_server_pool(s->app->server), finish_work, waiter);
+}
+
+static void tick(void *arg)
+{
+    struct streams *s = arg;
+    s->tick_at = 0;
+    stream_tick_soon(s);
+}
+
+/* Loop. Asks coherence when it wants to be asked again. */
+void stream_tick_soon(struct streams *s)
+{
+    int64_t now = clock_boot_ms();
+    int in = coherence_tick(s->coherence, now);
+    stream_flush_invals(s);
+    if (in < 0 || (s->tick_at && s->tick_at <= now + in))
+        return;
+    if (s->tick_at)
+        http_server_timer_cancel(s->app->server, s->tick_timer);
+    s->tick_at = now + in;
+    s->tick_timer = http_server_timer(s->app->server, (unsigned)in, tick, s);
+}
+
+/* ---- the end of a stream ---- */
+
+static void stream_free(struct stream *st)
+{
+    if (st->present)
+        hub_presence(st->streams->app->hub, &st->who, false);
+    buf_fini(&st->inval);
+    free(st->authorization);
+    free(st);
+}
+
+struct farewell {
+    struct streams *streams;
+    struct uuid drive, session;
+};
+
+static void drop_interest(void *arg)
+{
+    struct farewell *f = arg;
+    interest_drop(f->streams, &f->drive, &f->session);
+    free(f);
+}
+
+/* A lost mount may go on trusting what it knows until its lease is out: so long its interest stays. */
+static void interest_end(struct stream *st, bool bye)
+{
+    struct streams *s = st->streams;
+    if (!st->interested)
+        return;
+    st->interested = false;
+    struct farewell *f = mem_alloc(sizeof *f);
+    *f = (struct farewell){s, st->drive, st->session};
+    if (bye)
+        drop_interest(f);
+    else
+        http_server_timer(s->app->server, LOST_MS, drop_interest, f);
+}
+
+/* Of a stream that is in. */
+static void stream_leave(struct stream *st, bool bye)
+{
+    struct streams *s = st->streams;
+    if (st->listed) {
+        struct stream **at = &s->invals;
+        while (*at != st)
+            at = &(*at)->next_inval;
+        *at = st->next_inval;
+        st->listed = false;
+    }
+    coherence_leave(s->coherence, st->in, bye, clock_boot_ms());
+    st->in = NULL;
+    DL_DELETE(s->first, st);
+    interest_end(st, bye);
+    mount_detach(s, st);
+    stream_tick_soon(s);
+}
+
+void stream_end(struct stream *st, bool bye)
+{
+    if (st->in)
+        stream_leave(st, bye);
+    if (st->ws)
+        ws_close(st->ws, bye ? 1000 : CLOSE_REPLACED, bye ? "bye" : "replaced");
+}
+
+static void stream_refuse(struct stream *st, uint16_t code, const char *why)
+{
+    if (st->ws)
+        ws_close(st->ws, code, why);
+}
+
+/* ---- joining ---- */
+
+struct join {
+    struct drive_work work;
+    struct stream *stream;
+    char *authorization;
+    uint64_t seq; /* the drive's, before the group that it is in */
+    uint16_t close_code;
+    const char *why;
+};
+
+static void join_free(struct join *j)
+{
+    free(j->authorization);
+    free(j);
+}
+
+/* Loop. Every way of joining ends here once. */
+static void join_over(struct join *j)
+{
+    struct stream *st = j->stream;
+    st->joining = false;
+    if (!st->ws) {
+        interest_end(st, true);
+        stream_free(st);
+    } else if (j->close_code) {
+        interest_end(st, true);
+        stream_refuse(st, j->close_code, j->why);
+    }
+    join_free(j);
+}
+
+static void join_over_on_loop(void *arg)
+{
+    join_over(arg);
+}
+
+static int join_prepare(struct drive_work *w, struct meta_tx *tx)
+{
+    struct join *j = w->ctx;
+    j->seq = tx->drive.seq;
+    return 0;
+}
+
+/* Only for a work that failed: one that was committed is taken by stream_join. */
+static void join_done(struct drive_work *w)
+{
+    struct join *j = w->ctx;
+    j->close_code = w->error == -ENOENT ? CLOSE_NO_DRIVE : CLOSE_ERROR;
+    j->why = "the drive cannot be reached";
+    http_server_post(j->stream->streams->app->server, join_over_on_loop, j);
+}
+
+bool stream_is_join(const struct drive_work *w)
+{
+    return w->done == join_done;
+}
+
+static void welcome(struct stream *st, uint64_t seq)
+{
+    CLEANUP_BUF struct buf b = {0};
+    buf_append_str(&b, "{\"t\":\"welcome\",");
+    fs_put_member(&b, "seq", seq);
+    buf_append(&b, "}", 1);
+    stream_send(st, &b);
+    if (st->since > seq) { /* it has seen what no longer happened */
+        b.len = 0;
+        buf_append_str(&b, "{\"t\":\"reset\"}");
+        stream_send(st, &b);
+    }
+}
+
+void stream_join(struct drive_work *w)
+{
+    struct join *j = w->ctx;
+    struct stream *st = j->stream, *old;
+    struct streams *s = st->streams;
+    if (st->ws) {
+        if (mount_attach(s, st, &old)) {
+            j->close_code = CLOSE_POLICY;
+            j->why = "this session belongs to another user or drive";
+        } else {
+            if (old)
+                stream_end(old, false);
+            st->in = coherence_join(s->coherence, &st->drive, &st->session, j->seq, st);
+            DL_APPEND(s->first, st);
+            st->present = true;
+            hub_presence(s->app->hub, &st->who, true);
+            welcome(st, j->seq);
+        }
+    }
+    join_over(j);
+}
+
+/* Worker: token and role; then the place in the queue. */
+static void join_check(void *arg)
+{
+    struct join *j = arg;
+    struct stream *st = j->stream;
+    struct app *app = st->streams->app;
+    enum role role = ROLE_NONE;
+    if (auth_verify(app, j->authorization, &st->who, &j->why)) {
+        j->close_code = CLOSE_TOKEN;
+    } else if (app->meta->ops->member_role(app->meta, &st->drive, &st->who.user, &role)) {
+        j->close_code = CLOSE_ERROR;
+        j->why = "the drive cannot be reached";
+    } else if (role == ROLE_NONE) {
+        j->close_code = CLOSE_NO_DRIVE;
+        j->why = "no such drive";
+    }
+    if (j->close_code) {
+        http_server_post(app->server, join_over_on_loop, j);
+        return;
+    }
+    j->work.drive = st->drive;
+    j->work.prepare = join_prepare;
+    j->work.done = join_done;
+    j->work.ctx = j;
+    drive_queues_submit(app->queues, &j->work);
+}
+
+static void on_hello(struct stream *st, const json_t *o)
+{
+    const char *drive, *session;
+    struct streams *s = st->streams;
+    if (!st->authorization) {
+        stream_refuse(st, CLOSE_POLICY, "hello was said before");
+        return;
+    }
+    if (jsonx_str(o, "drive", &drive) || uuid_parse(drive, &st->drive) || jsonx_str(o, "session", &session) ||
+        uuid_parse(session, &st->session) || jsonx_u64(o, "since", &st->since)) {
+        stream_refuse(st, CLOSE_POLICY, "hello needs drive, session (ids) and since");
+        return;
+    }
+    struct join *j = mem_alloc(sizeof *j);
+    j->stream = st;
+    j->authorization = st->authorization;
+    st->authorization = NULL;
+    st->joining = true;
+    st->interested = true;
+    interest_add(s, &st->drive, &st->session); /* before its work is submitted: fs_listener.c */
+    pool_run(http_server_pool(s->app->server), join_check, j);
+}
+
+/* ---- the socket; loop ---- */
+
+static int on_open(struct ws *w, const char *authorization)
+{
+    if (!authorization)
+        return -EACCES;
+    struct app *app = http_server_app(ws_server(w));
+    struct stream *st = mem_alloc(sizeof *st);
+    st->streams = app->streams;
+    st->ws = w;
+    st->authorization = mem_strdup(authorization);
+    ws_set_user(w, st);
+    return 0;
+}
+
+static void on_beat_or_ack(struct stream *st, const json_t *o, bool beat)
+{
+    struct streams *s = st->streams;
+    uint64_t seq, id = 0;
+    if (!st->in || jsonx_u64(o, "seq", &seq) || (beat && jsonx_u64(o, "id", &id))) {
+        stream_refuse(st, CLOSE_POLICY, st->in ? "seq or id is missing" : "hello comes first");
+        return;
+    }
+    if (beat)
+        coherence_beat(s->coherence, st->in, id, seq, clock_boot_ms());
+    else
+        coherence_ack(s->coherence, st->in, seq, clock_boot_ms());
+    stream_tick_soon(s);
+}
+
+static void on_message(struct ws *w, const char *p, size_t n, bool binary)
+{
+    struct stream *st = ws_user(w);
+    CLEANUP_JSON json_t *o = binary ? NULL : jsonx_parse(p, n, NULL);
+    const char *t;
+    if (!json_is_object(o) || jsonx_str(o, "t", &t)) {
+        stream_refuse(st, CLOSE_POLICY, "a message is a JSON object with t");
+        return;
+    }
+    if (strcmp(t, "beat") == 0 || strcmp(t, "ack") == 0)
+        on_beat_or_ack(st, o, t[0] == 'b');
+    else if (strcmp(t, "hello") == 0)
+        on_hello(st, o);
+    else if (strcmp(t, "bye") == 0 && st->in)
+        mount_end(st->streams, &st->session);
+    /* other messages are those of a later version */
+}
+
+static void on_close(struct ws *w)
+{
+    struct stream *st = ws_user(w);
+    if (!st)
+        return;
+    st->ws = NULL;
+    ws_set_user(w, NULL);
+    if (st->joining)
+        return; /* join_over frees it */
+    if (st->in)
+        stream_leave(st, false);
+    stream_free(st);
+}
+
+const struct ws_protocol fs_stream_protocol = {
+    .name = "cairn.fs.v1",
+    .path = FS_BASE "/stream",
+    .message_max = 64u << 10,
+    .on_open = on_open,
+    .on_message = on_message,
+    .on_close = on_close,
+};
+
+/* ---- to streams of a drive, or of a user ---- */
+
+void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino)
+{
+    CLEANUP_BUF struct buf b = {0};
+    buf_append_str(&b, "{\"t\":\"unlocked\",");
+    fs_put_member(&b, "ino", ino);
+    buf_append(&b, "}", 1);
+    for (struct stream *st = s->first, *next; st; st = next) {
+        next = st->next;
+        if (st->in && uuid_equal(&st->drive, drive))
+            stream_send(st, &b);
+    }
+}
+
+struct notice {
+    struct streams *streams;
+    struct uuid user;
+    struct buf text;
+};
+
+static void send_notice(void *arg)
+{
+    struct notice *n = arg;
+    for (struct stream *st = n->streams->first, *next; st; st = next) {
+        next = st->next;
+        if (st->in && uuid_equal(&st->who.user, &n->user))
+            stream_send(st, &n->text);
+    }
+    buf_fini(&n->text);
+    free(n);
+}
+
+/* json: an object; `t` is put in front of its members. */
+void streams_notice(struct streams *s, const struct uuid *user, const char *json)
+{
+    struct notice *n = mem_alloc(sizeof *n);
+    n->streams = s;
+    n->user = *user;
+    buf_append_str(&n->text, strcmp(json, "{}") == 0 ? "{\"t\":\"notice\"" : "{\"t\":\"notice\",");
+    buf_append_str(&n->text, json + 1);
+    http_server_post(s->app->server, send_notice, n);
+}
+
+/* ---- life ---- */
+
+struct streams *streams_new(struct app *app)
+{
+    struct streams *s = mem_alloc(sizeof *s);
+    const struct coherence_io io = {.send_inval = on_inval, .send_lease = on_lease, .answered = on_answered, .ctx = s};
+    s->listener.committed = streams_committed;
+    s->app = app;
+    s->coherence = coherence_new(&io);
+    pthread_mutex_init(&s->lock, NULL);
+    return s;
+}
+
+struct drive_listener *streams_listener(struct streams *s)
+{
+    return &s->listener;
+}
+
+void streams_free(struct streams *s)
+{
+    if (!s)
+        return;
+    mounts_free(s);
+    interests_free(s);
+    coherence_free(s->coherence);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}

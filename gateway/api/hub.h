@@ -1,0 +1,95 @@
+/* What happens, told to people's programs: STOMP on /ws, and long-polls. Within api/: stomp.c (connections), hub.c (who hears what),
+   hub_feed.c (changes of drives), hub_wait.c (long-polls), hub_presence.c, hub_progress.c.
+
+   Connections belong to the event loop. Workers only hand over what is to be said; `lock` guards what both touch, and nothing is called with it held. */
+#ifndef CAIRN_GATEWAY_API_HUB_H
+#define CAIRN_GATEWAY_API_HUB_H
+#include "common/stomp.h"
+#include "gateway/api/app.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uthash.h>
+#include <utlist.h>
+
+enum topic { TOPIC_FILE_CHANGES, TOPIC_SYNC, TOPIC_UPLOAD_PROGRESS, TOPIC_PRESENCE, TOPICS };
+/* -ENOENT: there is no such destination. */
+int topic_parse(const char *destination, enum topic *ret);
+
+#define SUBSCRIPTIONS_MAX 64 /* of one connection */
+struct subscription {
+    char *id, *destination; /* as the client said them; id may be NULL in 1.0 */
+    enum topic topic;
+    struct uuid drive; /* FILE_CHANGES: only this one; zero: all that the user may see */
+};
+
+struct conn { /* one STOMP connection; loop */
+    struct hub *hub;
+    struct ws *ws; /* NULL once closed */
+    char *authorization; /* of the upgrade */
+    struct stomp_parser parser;
+    struct principal who;
+    enum stomp_version version;
+    bool connected, closing;
+    bool busy; /* a worker looks something up for it: its next frames wait, and it is not freed */
+    unsigned send_ms, expect_ms;
+    int64_t opened, sent, received; /* boot ms */
+    struct subscription subs[SUBSCRIPTIONS_MAX];
+    size_t n_subs;
+    uint64_t messages;
+    struct conn *prev, *next;
+};
+
+struct feed;          /* hub_feed.c: changes of one drive on their way to subscribers; under lock */
+struct wait;          /* hub_wait.c; under lock */
+struct progress;      /* hub_progress.c; under lock */
+struct present;       /* hub_presence.c; loop */
+struct listening_user { /* who has subscriptions; under lock */
+    struct uuid user;
+    unsigned n, of[TOPICS];
+    UT_hash_handle hh;
+};
+
+struct hub {
+    struct app *app;
+    struct conn *conns; /* loop */
+    bool ticking;       /* loop */
+    struct present *present; /* loop */
+    atomic_size_t subscribers[TOPICS];
+    atomic_size_t n_waits;
+    pthread_mutex_t lock;
+    struct listening_user *users;
+    struct feed *feeds;
+    struct wait *waits;
+    struct progress *progress;
+};
+
+/* ---- hub.c; loop, unless it says otherwise ---- */
+void hub_subscribed(struct hub *h, const struct conn *c, const struct subscription *s, bool on); /* keeps the figures */
+/* A message to everyone who has subscribed to this. user: only that one's; drive: those narrowed to another one are left out. */
+void hub_deliver(struct hub *h, enum topic topic, const struct uuid *user, const struct uuid *drive, const char *body, size_t n);
+void hub_tick_on(struct hub *h); /* the tick goes on while there is anything to do */
+void hub_post_tick(struct hub *h); /* any thread */
+/* Presence of a user's device, counted: told when the first comes and the last goes. */
+void hub_presence(struct hub *h, const struct principal *who, bool online);
+
+/* Those who listen to a topic, each once; caller frees. */
+struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n); /* any thread */
+/* Any thread. A worker has found out who may hear this: delivered to these users. Takes users and bodies. drive may be NULL. */
+void hub_post_delivery(struct hub *h, enum topic topic, const struct uuid *drive, struct uuid *users, size_t n_users, char **bodies, size_t n_bodies);
+
+/* ---- called by the tick; each tells whether it has more to do ---- */
+bool conn_tick_all(struct hub *h, int64_t now);
+bool waits_tick(struct hub *h, int64_t now);
+bool progress_tick(struct hub *h, int64_t now);
+
+/* ---- stomp.c ---- */
+void conn_message(struct conn *c, const struct subscription *s, const char *body, size_t n);
+
+/* ---- for hub_committed and the end ---- */
+void feed_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);
+void waits_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);
+void feeds_free(struct hub *h);
+void waits_free(struct hub *h);
+void progress_free(struct hub *h);
+void presence_free(struct hub *h);
+#endif

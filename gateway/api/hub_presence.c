@@ -1,0 +1,117 @@
+/* Which devices are there: told to those who share a drive with their user. */
+#include "common/clock.h"
+#include "common/mem.h"
+#include "common/pool.h"
+#include "gateway/api/fs.h"
+#include "gateway/api/hub.h"
+
+#include <string.h>
+
+struct device_key {
+    struct uuid user;
+    char device[129];
+};
+struct present { /* loop */
+    struct device_key key; /* zeroed behind its texts: hashed as a whole */
+    unsigned n;
+    UT_hash_handle hh;
+};
+
+struct announcement {
+    struct hub *hub;
+    struct uuid user;
+    char *json;
+};
+
+struct drive_ids {
+    struct uuid *ids;
+    size_t n;
+};
+
+static int collect(void *ctx, const struct drive_row *d)
+{
+    struct drive_ids *l = ctx;
+    l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
+    l->ids[l->n++] = d->id;
+    return 0;
+}
+
+static bool share_a_drive(struct meta *meta, const struct drive_ids *mine, const struct uuid *other)
+{
+    struct drive_ids theirs = {0};
+    bool share = false;
+    meta->ops->drive_list(meta, other, collect, &theirs);
+    for (size_t i = 0; i < theirs.n && !share; i++)
+        for (size_t k = 0; k < mine->n && !share; k++)
+            share = uuid_equal(&theirs.ids[i], &mine->ids[k]);
+    free(theirs.ids);
+    return share;
+}
+
+/* Worker. */
+static void announce(void *arg)
+{
+    struct announcement *a = arg;
+    struct meta *meta = a->hub->app->meta;
+    struct drive_ids mine = {0};
+    size_t n, kept = 0;
+    struct uuid *users = hub_users(a->hub, TOPIC_PRESENCE, &n);
+    meta->ops->drive_list(meta, &a->user, collect, &mine);
+    for (size_t i = 0; i < n; i++)
+        if (uuid_equal(&users[i], &a->user) || share_a_drive(meta, &mine, &users[i]))
+            users[kept++] = users[i];
+    free(mine.ids);
+    char **bodies = mem_alloc(sizeof *bodies);
+    bodies[0] = a->json;
+    hub_post_delivery(a->hub, TOPIC_PRESENCE, NULL, users, kept, bodies, 1);
+    free(a);
+}
+
+static char *message_of(const struct principal *who, bool online)
+{
+    struct buf b = {0};
+    char at[CLOCK_TEXT];
+    clock_format_rfc3339(clock_wall_ns(), at);
+    buf_append(&b, "{", 1);
+    fs_put_bytes(&b, "user", who->name, strlen(who->name));
+    buf_append(&b, ",", 1);
+    fs_put_bytes(&b, "device", who->device, strlen(who->device));
+    buf_appendf(&b, ",\"state\":\"%s\",\"at\":\"%s\"}", online ? "online" : "offline", at);
+    return buf_detach(&b);
+}
+
+void hub_presence(struct hub *h, const struct principal *who, bool online)
+{
+    struct device_key key = {.user = who->user};
+    struct present *p;
+    snprintf(key.device, sizeof key.device, "%s", who->device);
+    HASH_FIND(hh, h->present, &key, sizeof key, p);
+    if (!p && online) {
+        p = mem_alloc(sizeof *p);
+        p->key = key;
+        HASH_ADD(hh, h->present, key, sizeof p->key, p);
+    }
+    if (!p)
+        return;
+    p->n = online ? p->n + 1 : p->n - 1;
+    if (!online && p->n == 0) {
+        HASH_DEL(h->present, p);
+        free(p);
+    } else if (!online || p->n > 1) {
+        return; /* it was, or still is, there */
+    }
+    if (h->subscribers[TOPIC_PRESENCE] == 0)
+        return;
+    struct announcement *a = mem_alloc(sizeof *a);
+    *a = (struct announcement){h, who->user, message_of(who, online)};
+    pool_run(http_server_pool(h->app->server), announce, a);
+}
+
+void presence_free(struct hub *h)
+{
+    struct present *p, *next;
+    HASH_ITER(hh, h->present, p, next) {
+        HASH_DEL(h->present, p);
+        free(p);
+    }
+}
