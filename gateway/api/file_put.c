@@ -56,14 +56,25 @@ static void failed(struct change *ch)
 static void answer(struct change *ch)
 {
     struct put_request *q = ch->ctx;
+    struct app *app = app_of(ch->call);
     const struct op_result *r = &ch->work.results[0];
+    struct meta_tx *tx;
+    json_t *result;
     if (r->error) {
         put_result_problem(ch->call, r->error, q->path);
         return;
     }
-    json_t *o = put_result_json(app_of(ch->call), &ch->work, q->path, &q->sha256);
-    /* a new name: the file itself, or the sibling of a conflict */
-    call_json(ch->call, r->n_names ? 201 : 200, o);
+    int err = app->meta->ops->snapshot(app->meta, &ch->work.drive, &tx);
+    if (err == 0) {
+        err = put_result_json(tx, &ch->work, &q->sha256, &result);
+        if (err == 0)
+            put_result_tell(app, tx, &ch->work, result);
+        app->meta->ops->rollback(tx);
+    }
+    if (err)
+        call_errno(ch->call, err, q->path);
+    else /* a new name: the file itself, or the sibling of a conflict */
+        call_json(ch->call, r->n_names ? 201 : 200, result);
 }
 
 /* ---- the body, chunk by chunk ---- */

@@ -1,6 +1,6 @@
 #include "gateway/api/put_result.h"
+#include "common/clock.h"
 #include "common/jsonx.h"
-#include "common/log.h"
 #include "gateway/api/content.h"
 #include "gateway/api/place.h"
 
@@ -14,40 +14,64 @@ static void set_hash(json_t *o, const char *key, const struct hash *h)
     json_object_set_new_nocheck(o, key, hash_is_zero(h) ? json_null() : json_string_nocheck(hex));
 }
 
-static void set_conflict(json_t *o, struct app *app, const struct drive_work *w)
+static int set_path(json_t *o, const char *key, struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at)
 {
-    const struct op_result *r = &w->results[0];
     CLEANUP_BUF struct buf path = {0};
-    struct meta_tx *tx;
-    int err = app->meta->ops->snapshot(app->meta, &w->drive, &tx);
-    if (err == 0) {
-        err = place_path_of(tx, r->conflict_parent, r->conflict_name, r->seq, &path);
-        app->meta->ops->rollback(tx);
-    }
-    if (err) { /* the content is safe; its name alone still says where */
-        log_warn("the path of a conflict's sibling cannot be told: %s", strerror(-err));
-        buf_fini(&path);
-        buf_append_str(&path, r->conflict_name);
-    }
-    jsonx_set_bytes(o, "conflict", path.data, path.len);
+    int err = place_path_of(tx, parent, name, at, &path);
+    if (err == 0)
+        jsonx_set_bytes(o, key, path.data, path.len);
+    return err;
 }
 
-json_t *put_result_json(struct app *app, const struct drive_work *w, const char *path, const struct hash *sha256)
+int put_result_json(struct meta_tx *tx, const struct drive_work *w, const struct hash *sha256, json_t **ret)
 {
     const struct op *op = &w->ops[0];
     const struct op_result *r = &w->results[0];
     struct hash tree;
-    json_t *o = json_object();
+    CLEANUP_JSON json_t *o = json_object();
+    int err = set_path(o, "path", tx, op->parent, op->name, r->seq);
     content_tree_hash(op->changes, op->n_changes, &tree);
-    jsonx_set_bytes(o, "path", path, strlen(path));
     json_object_set_new_nocheck(o, "version", json_integer((json_int_t)r->version));
     json_object_set_new_nocheck(o, "size", json_integer((json_int_t)op->size));
     set_hash(o, "sha256", sha256);
     set_hash(o, "treeHash", &tree);
     json_object_set_new_nocheck(o, "seq", json_integer((json_int_t)r->seq));
-    if (r->conflict_parent)
-        set_conflict(o, app, w);
-    return o;
+    if (err == 0 && r->conflict_parent)
+        err = set_path(o, "conflict", tx, r->conflict_parent, r->conflict_name, r->seq);
+    if (err == 0)
+        *ret = json_incref(o);
+    return err;
+}
+
+/* Who wrote what the name holds now. */
+static int other_writer(struct meta_tx *tx, const struct op *op, struct uuid *ret)
+{
+    struct entry_row e;
+    struct version_row v;
+    int err = tx->meta->ops->entry(tx, op->parent, op->name, 0, &e);
+    if (err == 0)
+        err = tx->meta->ops->version(tx, e.ino, e.attr.version, &v);
+    if (err == 0)
+        *ret = v.user;
+    return err;
+}
+
+void put_result_tell(struct app *app, struct meta_tx *tx, const struct drive_work *w, const json_t *result)
+{
+    char drive[UUID_TEXT], at[CLOCK_TEXT];
+    struct uuid other;
+    json_t *conflict = json_object_get(result, "conflict"), *path = json_object_get(result, "path");
+    if (!conflict || !path)
+        return; /* none, or of names that are no text: the event of the change tells of those */
+    uuid_text(&w->drive, drive);
+    clock_format_rfc3339(w->at, at);
+    json_t *message = json_pack("{sssssOsOsssssssI}", "kind", "conflict", "drive", drive, "path", path, "conflict", conflict, "at", at,
+                                "device", w->actor.device, "user", w->actor.user_name, "seq", (json_int_t)w->results[0].seq);
+    if (!message)
+        return;
+    if (other_writer(tx, &w->ops[0], &other) == 0 && !uuid_equal(&other, &w->actor.user))
+        hub_notify_user(app->hub, &other, json_incref(message));
+    hub_notify_user(app->hub, &w->actor.user, message);
 }
 
 enum call_state put_result_problem(struct call *c, int err, const char *path)
