@@ -98,6 +98,8 @@ struct op {
     size_t n_changes;
     bool whole;            /* PUT: changes is the whole content (nothing is inherited) */
     struct hash sha256;    /* of the whole content, checked by the gateway (it does not travel); zero: not known */
+    bool exact;            /* PUT with a base (the gateway's own): refused where the name holds another version (ESTALE), or, base 0, where it holds
+                              anything (EEXIST), instead of making a sibling */
     bool restored;         /* CREATE, PUT: brings back what was (the gateway's own): the change says so */
     uint64_t version;      /* RESTORE */
     uint64_t target_base;  /* RENAME over a file: the version its user last read there; 0: do not care */

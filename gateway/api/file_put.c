@@ -17,7 +17,6 @@
 struct put_request {
     char *path;
     struct hash promised, sha256; /* of the whole; promised may be zero */
-    const char *if_match, *if_none_match; /* borrowed from the call */
 };
 
 static void put_request_free(void *ctx)
@@ -27,30 +26,26 @@ static void put_request_free(void *ctx)
     free(q);
 }
 
-/* If-Match and If-None-Match are decided under the drive's lock, where nothing can come in between. */
-static int check_conditions(struct drive_work *w, struct meta_tx *tx)
+static enum call_state precondition_problem(struct call *c)
 {
-    struct change *ch = w->ctx;
-    struct put_request *q = ch->ctx;
-    struct entry_row e;
-    char etag[32];
-    if (!q->if_match && !q->if_none_match)
-        return 0;
-    int err = tx->meta->ops->entry(tx, w->ops[0].parent, w->ops[0].name, 0, &e);
-    if (err && err != -ENOENT)
-        return err;
-    snprintf(etag, sizeof etag, "\"%llu\"", err ? 0 : (unsigned long long)e.attr.version);
-    if (q->if_match && (err || !etag_listed(q->if_match, etag, false)))
-        return -ESTALE;
-    return q->if_none_match && !err && etag_listed(q->if_none_match, etag, true) ? -ESTALE : 0;
+    return call_problem(c, 412, "precondition-failed", "the file is another version than If-Match or If-None-Match asks for");
 }
 
-static void failed(struct change *ch)
+/* If-Match and If-None-Match become an exact base, which is compared under the drive's lock. */
+static bool check_conditions(struct call *c, const struct entry_row *now, struct op *op)
 {
-    if (ch->work.error == -ESTALE)
-        call_problem(ch->call, 412, "precondition-failed", "the file is another version than If-Match or If-None-Match asks for");
-    else
-        call_errno(ch->call, ch->work.error, "the upload");
+    const char *match = call_header(c, "if-match"), *none = call_header(c, "if-none-match");
+    char etag[32];
+    if (!match && !none)
+        return true;
+    snprintf(etag, sizeof etag, "\"%llu\"", (unsigned long long)now->attr.version);
+    if ((match && (!now->ino || !etag_listed(match, etag, false))) || (none && now->ino && etag_listed(none, etag, true))) {
+        precondition_problem(c);
+        return false;
+    }
+    op->exact = op->has_base = true;
+    op->base = now->attr.version;
+    return true;
 }
 
 static void answer(struct change *ch)
@@ -60,6 +55,10 @@ static void answer(struct change *ch)
     const struct op_result *r = &ch->work.results[0];
     struct meta_tx *tx;
     json_t *result;
+    if (ch->work.ops[0].exact && (r->error == -ESTALE || r->error == -EEXIST)) {
+        precondition_problem(ch->call);
+        return;
+    }
     if (r->error) {
         put_result_problem(ch->call, r->error, q->path);
         return;
@@ -156,8 +155,6 @@ static bool read_query(struct call *c, struct put_request *q, struct op *op)
         return false;
     }
     op->mode = S_IFREG | (uint32_t)mode;
-    q->if_match = call_header(c, "if-match");
-    q->if_none_match = call_header(c, "if-none-match");
     return true;
 }
 
@@ -179,7 +176,7 @@ static bool find_place(struct call *c, const char *path, struct uuid *ret_drive,
     }
     if (!place_enter(c, drive, path, ROLE_EDITOR, &p))
         return false;
-    if (!place_takes_file(c, &p))
+    if (!place_takes_file(c, &p) || !check_conditions(c, &p.entry, op))
         return false;
     *ret_drive = p.drive.id;
     op->parent = p.entry.parent;
@@ -209,9 +206,7 @@ static enum call_state put(struct call *c, struct change *ch)
     if (!hash_is_zero(&q->promised) && !hash_equal(&q->promised, &q->sha256))
         return call_problem(c, 422, "sha256-mismatch", "the content's SHA-256 is another");
     op->sha256 = q->sha256;
-    ch->work.prepare = check_conditions;
     ch->answer = answer;
-    ch->failed = failed;
     return change_submit(ch);
 }
 

@@ -181,6 +181,8 @@ static int commit_to(struct apply *a, struct inode_row *i, const struct dentry_r
     if (a->again || err)
         return err;
     if (is_stale(a->op, i)) {
+        if (a->op->exact)
+            return -ESTALE;
         if (a->op->append) { /* the writer puts its bytes behind what is there now, and comes again */
             a->res->attrs[0] = i->attr;
             a->res->n_attrs = 1;
@@ -253,6 +255,8 @@ int apply_put(struct apply *a)
     }
     if (err)
         return err;
+    if (a->op->exact && (d->ino != 0) != (a->op->base != 0))
+        return d->ino ? -EEXIST : -ESTALE;
     if (!d->ino)
         return put_new(a, dir, d);
     err = apply_inode_of(a, d, &i);
