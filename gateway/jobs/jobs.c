@@ -1,0 +1,144 @@
+/* One thread that does one job after the other, each at its own pace. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "gateway/jobs/jobs_internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#define DAY_NS (INT64_C(86400) * 1000000000)
+#define CHANGES_KEPT_NS (30 * DAY_NS)
+#define PACK_LEAST (4u << 20) /* less than this stays in rows, where it is quickest to read */
+
+struct jobs {
+    struct meta *meta;
+    struct objects *objects;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* CLOCK_MONOTONIC */
+    atomic_bool ending;
+};
+
+static void expire_uploads(struct jobs *j)
+{
+    unsigned n = 0;
+    int err = j->meta->ops->uploads_expire(j->meta, clock_wall_ns(), &n);
+    if (err)
+        log_warn("upload sessions could not be expired: %s", strerror(-err));
+    else if (n)
+        log_info("%u upload sessions expired", n);
+}
+
+/* ---- jobs that go through every drive ---- */
+
+struct drives {
+    struct uuid *ids;
+    size_t n;
+};
+
+static int collect(void *ctx, const struct drive_row *d)
+{
+    struct drives *l = ctx;
+    if ((l->n & (l->n - 1)) == 0)
+        l->ids = mem_realloc(l->ids, (l->n ? 2 * l->n : 1) * sizeof *l->ids);
+    l->ids[l->n++] = d->id;
+    return 0;
+}
+
+static void each_drive(struct jobs *j, const char *what, int64_t (*job)(struct jobs *j, const struct uuid *drive))
+{
+    struct drives l = {0};
+    int64_t err = j->meta->ops->drives_each(j->meta, collect, &l);
+    for (size_t i = 0; err >= 0 && i < l.n && !j->ending; i++)
+        err = job(j, &l.ids[i]);
+    if (err < 0 && err != -ENOENT)
+        log_warn("%s: %s", what, strerror((int)-err));
+    free(l.ids);
+}
+
+static int64_t pack(struct jobs *j, const struct uuid *drive)
+{
+    return pack_drive(j->meta, j->objects, drive, PACK_LEAST, &j->ending);
+}
+
+static void pack_all(struct jobs *j)
+{
+    each_drive(j, "packing", pack);
+}
+
+static int64_t trim(struct jobs *j, const struct uuid *drive)
+{
+    return j->meta->ops->changes_trim(j->meta, drive, clock_wall_ns() - CHANGES_KEPT_NS, 0);
+}
+
+static void trim_all(struct jobs *j)
+{
+    each_drive(j, "trimming changes", trim);
+}
+
+/* ---- the thread ---- */
+
+static const struct {
+    unsigned every_s;
+    void (*run)(struct jobs *j);
+} table[] = {{60, expire_uploads}, {60, pack_all}, {3600, trim_all}};
+#define N_JOBS (sizeof table / sizeof *table)
+
+static void *run(void *arg)
+{
+    struct jobs *j = arg;
+    struct timespec until;
+    time_t due[N_JOBS];
+    pthread_setname_np(pthread_self(), "jobs");
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    for (size_t i = 0; i < N_JOBS; i++)
+        due[i] = until.tv_sec + table[i].every_s;
+    while (!j->ending) {
+        time_t next = due[0];
+        for (size_t i = 1; i < N_JOBS; i++)
+            next = due[i] < next ? due[i] : next;
+        until.tv_sec = next;
+        pthread_mutex_lock(&j->lock);
+        while (!j->ending && pthread_cond_timedwait(&j->wake, &j->lock, &until) != ETIMEDOUT)
+            ;
+        pthread_mutex_unlock(&j->lock);
+        for (size_t i = 0; i < N_JOBS && !j->ending; i++)
+            if (due[i] <= next) {
+                table[i].run(j);
+                due[i] = next + table[i].every_s;
+            }
+    }
+    return NULL;
+}
+
+struct jobs *jobs_start(struct meta *meta, struct objects *objects)
+{
+    struct jobs *j = mem_alloc(sizeof *j);
+    pthread_condattr_t attr;
+    j->meta = meta;
+    j->objects = objects;
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    if (pthread_create(&j->thread, NULL, run, j) != 0)
+        abort();
+    return j;
+}
+
+void jobs_stop(struct jobs *j)
+{
+    if (!j)
+        return;
+    pthread_mutex_lock(&j->lock);
+    j->ending = true;
+    pthread_cond_signal(&j->wake);
+    pthread_mutex_unlock(&j->lock);
+    pthread_join(j->thread, NULL);
+    pthread_cond_destroy(&j->wake);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
