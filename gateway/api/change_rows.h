@@ -1,21 +1,20 @@
-/* Rows of the change log in the form that people see: GET /changes, and /topic/file-changes. */
+/* Rows of the change log in the form that people see: GET /changes, and /topic/file-changes. Paths are made here, as they were right after the
+   change (docs/decisions/0003). */
 #ifndef CAIRN_GATEWAY_API_CHANGE_ROWS_H
 #define CAIRN_GATEWAY_API_CHANGE_ROWS_H
-#include "gateway/api/app.h"
+#include "gateway/api/user_names.h"
 
-/* Writes the rows of one page, in order of seq; remembers the last directory's path and the last user's name. */
+/* Writes the rows of one page, in order of seq; what paths and names they have in common is looked up once. One thread. */
 struct change_rows {
     struct app *app;
-    struct meta_tx *tx;
-    const char *drive; /* id for a member `drive`; NULL: none */
+    struct meta_tx *tx; /* not older than the rows */
+    const char *drive;  /* id for a member `drive`; NULL: none */
     /* private */
-    uint64_t parent;
-    struct buf path; /* of parent, with a slash at its end */
-    struct uuid user;
-    char user_name[65];
+    struct user_names users;
+    struct directory_path *paths;
 };
 void change_rows_fini(struct change_rows *w);
-/* Appends {seq,kind,path,from?,ino,version?,device,user,at,drive?}. 0 or a negative errno with nothing appended. A directory that
-   is gone from the tree as of then (it cannot be walked to): its part of the path is left empty. */
+/* Appends {seq,kind,path,from?,ino,version?,device,user,at,drive?}, after a comma where it is not the first in its array. 1: nothing, as the row
+   has no path (of a file without a name). A negative errno: nothing was appended. A path that cannot be told any more is null. */
 int change_rows_put(struct change_rows *w, const struct change_row *row, struct buf *ret);
 #endif

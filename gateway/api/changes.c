@@ -1,6 +1,6 @@
 /* GET /changes: what came after a seq, at once or as soon as there is something. */
 #include "common/mem.h"
-#include "gateway/api/change_out.h"
+#include "gateway/api/change_rows.h"
 #include "gateway/api/json_out.h"
 #include "gateway/api/place.h"
 
@@ -16,7 +16,7 @@ struct changes_page {
     uint64_t since;
     unsigned limit;
     /* while it is read */
-    struct change_out out;
+    struct change_rows rows;
     unsigned n; /* rows read, those that are told or not */
     bool more;
     uint64_t last;
@@ -32,20 +32,21 @@ static int put_change(void *ctx, const struct change_row *c)
     }
     p->n++;
     p->last = c->seq;
-    p->err = change_out_put(&p->out, &p->call->out, NULL, c);
+    int err = change_rows_put(&p->rows, c, &p->call->out);
+    p->err = err < 0 ? err : 0;
     return p->err;
 }
 
 static int read_page(struct changes_page *p, struct meta_tx *tx)
 {
     struct buf *b = &p->call->out;
-    p->out = (struct change_out){.app = app_of(p->call), .tx = tx};
+    p->rows = (struct change_rows){.app = app_of(p->call), .tx = tx};
     p->n = 0;
     p->more = false;
     jout_open(b, NULL, '{');
     jout_open(b, "changes", '[');
     int err = tx->meta->ops->changes(tx, p->since, p->limit + 1, put_change, p);
-    change_out_fini(&p->out);
+    change_rows_fini(&p->rows);
     jout_close(b, ']');
     jout_u64(b, "next", p->more ? p->last : tx->drive.seq);
     jout_bool(b, "more", p->more);

@@ -66,8 +66,6 @@ static void answer(struct change *ch)
     int err = app->meta->ops->snapshot(app->meta, &ch->work.drive, &tx);
     if (err == 0) {
         err = put_result_json(tx, &ch->work, &q->sha256, &result);
-        if (err == 0)
-            put_result_tell(app, tx, &ch->work, result);
         app->meta->ops->rollback(tx);
     }
     if (err)

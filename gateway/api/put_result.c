@@ -1,5 +1,4 @@
 #include "gateway/api/put_result.h"
-#include "common/clock.h"
 #include "common/jsonx.h"
 #include "gateway/api/content.h"
 #include "gateway/api/place.h"
@@ -41,37 +40,6 @@ int put_result_json(struct meta_tx *tx, const struct drive_work *w, const struct
     if (err == 0)
         *ret = json_incref(o);
     return err;
-}
-
-/* Who wrote what the name holds now. */
-static int other_writer(struct meta_tx *tx, const struct op *op, struct uuid *ret)
-{
-    struct entry_row e;
-    struct version_row v;
-    int err = tx->meta->ops->entry(tx, op->parent, op->name, 0, &e);
-    if (err == 0)
-        err = tx->meta->ops->version(tx, e.ino, e.attr.version, &v);
-    if (err == 0)
-        *ret = v.user;
-    return err;
-}
-
-void put_result_tell(struct app *app, struct meta_tx *tx, const struct drive_work *w, const json_t *result)
-{
-    char drive[UUID_TEXT], at[CLOCK_TEXT];
-    struct uuid other;
-    json_t *conflict = json_object_get(result, "conflict"), *path = json_object_get(result, "path");
-    if (!conflict || !path)
-        return; /* none, or of names that are no text: the event of the change tells of those */
-    uuid_text(&w->drive, drive);
-    clock_format_rfc3339(w->at, at);
-    json_t *message = json_pack("{sssssOsOsssssssI}", "kind", "conflict", "drive", drive, "path", path, "conflict", conflict, "at", at,
-                                "device", w->actor.device, "user", w->actor.user_name, "seq", (json_int_t)w->results[0].seq);
-    if (!message)
-        return;
-    if (other_writer(tx, &w->ops[0], &other) == 0 && !uuid_equal(&other, &w->actor.user))
-        hub_notify_user(app->hub, &other, json_incref(message));
-    hub_notify_user(app->hub, &w->actor.user, message);
 }
 
 enum call_state put_result_problem(struct call *c, int err, const char *path)

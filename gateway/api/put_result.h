@@ -4,10 +4,8 @@
 #include "gateway/api/app.h"
 
 /* {path, version, size, sha256, treeHash, seq, conflict?} of w's only operation, which succeeded; caller owns. Paths are looked up within tx. sha256
-   may be zero. */
+   may be zero. (Both writers of a conflict are told by the hub.) */
 int put_result_json(struct meta_tx *tx, const struct drive_work *w, const struct hash *sha256, json_t **ret);
-/* Where that says that it came to a conflict: tells both writers. After the commit, within a snapshot. */
-void put_result_tell(struct app *app, struct meta_tx *tx, const struct drive_work *w, const json_t *result);
 /* A failed put or create at `path` as a problem. */
 enum call_state put_result_problem(struct call *c, int err, const char *path);
 #endif

@@ -129,7 +129,7 @@ static int take_name(void *ctx, const struct entry_row *e)
     return n->n == PAGE;
 }
 
-static int plan_page(struct restore *r, struct meta_tx *tx, const struct pending *dir, const struct names *page)
+static int plan_page(struct restore *r, struct meta_tx *tx, const struct pending *dir, struct names *page)
 {
     uint64_t from;
     int err = tx->meta->ops->seq_at(tx, dir->died_at - WITH_IT_NS, &from);
@@ -137,7 +137,11 @@ static int plan_page(struct restore *r, struct meta_tx *tx, const struct pending
         const struct entry_row *e = &page->rows[i];
         struct change_row death;
         struct attr a;
-        if (e->died <= from || e->died > dir->died)
+        if (e->died <= from) {
+            page->n = i; /* the newest come first: all that follow are older */
+            break;
+        }
+        if (e->died > dir->died)
             continue;
         err = deletion_at(tx, e->died, &death);
         if (err == -ENOENT) {

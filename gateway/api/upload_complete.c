@@ -1,5 +1,4 @@
 /* The end of an upload: the file appears whole, in the same transaction that closes the session, or not at all. */
-#include "common/clock.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
 #include "gateway/api/change.h"
@@ -13,8 +12,6 @@
 
 struct ending {
     struct upload_row upload;
-    struct meta *meta;
-    json_t *result; /* of the completion */
 };
 
 static void ending_free(void *ctx)
@@ -22,7 +19,6 @@ static void ending_free(void *ctx)
     struct ending *e = ctx;
     upload_release(&e->upload.id);
     upload_row_fini(&e->upload);
-    json_decref(e->result);
     free(e);
 }
 
@@ -155,27 +151,17 @@ static int conclude(struct drive_work *w, struct meta_tx *tx)
     struct change *ch = w->ctx;
     struct ending *e = ch->ctx;
     CLEANUP_BUF struct buf text = {0};
-    json_decref(e->result);
-    e->result = NULL;
+    CLEANUP_JSON json_t *result = NULL;
     if (w->results[0].error)
         return 0;
-    int err = put_result_json(tx, w, &w->ops[0].sha256, &e->result);
+    int err = put_result_json(tx, w, &w->ops[0].sha256, &result);
     if (err)
         return err;
-    jsonx_dump(e->result, &text);
+    jsonx_dump(result, &text);
     e->upload.state = 'c';
     free(e->upload.answer);
     e->upload.answer = buf_detach(&text);
     return tx->meta->ops->upload_update(tx->meta, tx, &e->upload);
-}
-
-static void tell(struct app *app, const struct drive_work *w, const json_t *result)
-{
-    struct meta_tx *tx;
-    if (!w->results[0].conflict_parent || app->meta->ops->snapshot(app->meta, &w->drive, &tx))
-        return; /* nobody waits for it: the event of the change goes out in any case */
-    put_result_tell(app, tx, w, result);
-    app->meta->ops->rollback(tx);
 }
 
 static void answer_complete(struct change *ch)
@@ -191,8 +177,6 @@ static void answer_complete(struct change *ch)
         upload_not_active(c, e->upload.state);
     else
         answer_stored(c, &e->upload);
-    if (e->result)
-        tell(app_of(c), &ch->work, e->result);
 }
 
 static bool parse_body(struct call *c, struct hash *ret)
