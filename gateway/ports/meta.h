@@ -165,10 +165,12 @@ struct meta_ops {
     int (*member_role)(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role *ret);
     /* A secret shared by all gateways, 32 bytes, made at the first call: signs tokens and URLs. */
     int (*secret)(struct meta *m, const char *name, uint8_t ret[32]);
+    /* Hands out `count` (≥ 1) inode numbers of the drive that nobody else gets, from *ret_first on. -ENOENT; -EOVERFLOW. */
+    int (*inodes_reserve)(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
 
     /* ---- transactions on a drive ---- */
     /* Takes the drive's row lock (waits for it). -ENOENT: no such drive. */
-    int (*begin)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+    int (*begin)(struct meta *m, const struct uuid *drive, struct meta_tx **ret); /* a thread has one at a time */
     /* A consistent snapshot of the drive, with its seq. */
     int (*snapshot)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
     /* Loads every row that `rows` wants and does not have. */
@@ -208,7 +210,7 @@ struct meta_ops {
     /* The changes of kind d with a seq below `before`, newest first: what the trash is made from. */
     int (*deletions)(struct meta_tx *tx, uint64_t before, unsigned limit,
                      int (*each)(void *ctx, const struct change_row *c), void *ctx);
-    /* The last seq given at or before this time; 0 if none. */
+    /* The last seq given up to the end of the second that at_ns lies in; 0 if none. */
     int (*seq_at)(struct meta_tx *tx, int64_t at_ns, uint64_t *ret);
     /* applied(journal, batch): -ENOENT; else the digest and the answer of then. */
     int (*applied_get)(struct meta_tx *tx, const struct uuid *journal, uint64_t batch, struct hash *ret_digest,
@@ -217,12 +219,12 @@ struct meta_ops {
     int (*applied_last)(struct meta_tx *tx, const struct uuid *journal, uint64_t *ret);
     int (*applied_put)(struct meta_tx *tx, const struct uuid *journal, uint64_t batch, const struct hash *digest,
                        const void *answer, size_t len);
-    int (*applied_confirm)(struct meta_tx *tx, const struct uuid *journal, uint64_t upto); /* forgets ≤ upto */
+    int (*applied_confirm)(struct meta_tx *tx, const struct uuid *journal, uint64_t upto); /* forgets ≤ upto, but never the newest */
     int (*locks)(struct meta_tx *tx, uint64_t ino, int (*each)(void *ctx, const struct lock_row *l), void *ctx);
     /* Every (drive, session) that holds locks: what a gateway finds when it starts. Outside of transactions. */
     int (*lock_sessions)(struct meta *m, int (*each)(void *ctx, const struct uuid *drive, const struct uuid *session), void *ctx);
 
-    /* ---- chunks (short transactions of their own unless tx is a writing one) ---- */
+    /* ---- chunks (part of the writing transaction that this thread has open, else short ones of their own) ---- */
     int (*chunk_get)(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
     /* Which of h[n] the drive has; ret[i]. */
     int (*chunks_known)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
@@ -245,6 +247,7 @@ struct meta_ops {
     /* In order of n. */
     int (*upload_chunks)(struct meta *m, const struct uuid *id,
                          int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx);
+    /* Active sessions past their time become expired (ret_count of them); what ended a week ago is forgotten. */
     int (*uploads_expire)(struct meta *m, int64_t now, unsigned *ret_count);
 
     /* ---- housekeeping ---- */

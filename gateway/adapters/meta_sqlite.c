@@ -1,0 +1,243 @@
+#include "gateway/adapters/meta_sqlite.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <string.h>
+
+extern const char *const migrations_sqlite[]; /* gateway/migrations/sqlite/NNNN.sql, in order */
+
+/* ---- connections ---- */
+
+static _Thread_local char this_thread; /* its address is the thread's name */
+
+static bool writing_here(const struct sqlite_meta *m)
+{
+    return atomic_load_explicit(&m->writing_thread, memory_order_relaxed) == &this_thread;
+}
+
+struct conn *reader_get(struct sqlite_meta *m)
+{
+    if (writing_here(m))
+        return m->writer;
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&m->pool_lock);
+        struct conn *c = m->idle;
+        if (c) {
+            m->idle = c->next;
+            return c;
+        }
+    }
+    struct conn *c;
+    if (conn_open(m->path, &c))
+        return NULL;
+    c->owner = m;
+    return c;
+}
+
+void reader_put(struct conn **c)
+{
+    if (!*c)
+        return;
+    struct sqlite_meta *m = (*c)->owner;
+    if (*c == m->writer)
+        return;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&m->pool_lock);
+    (*c)->next = m->idle;
+    m->idle = *c;
+}
+
+struct writer writer_begin(struct sqlite_meta *m)
+{
+    struct writer w = {.m = m, .c = m->writer};
+    if (writing_here(m)) {
+        w.joined = true;
+        return w;
+    }
+    pthread_mutex_lock(&m->write_lock);
+    {
+        QUERY(q, m->writer, "BEGIN IMMEDIATE");
+        w.err = query_run(&q);
+    }
+    if (w.err) {
+        pthread_mutex_unlock(&m->write_lock);
+        w.c = NULL;
+        w.ended = true;
+        return w;
+    }
+    atomic_store_explicit(&m->writing_thread, &this_thread, memory_order_relaxed);
+    return w;
+}
+
+static int finish(struct writer *w, int err)
+{
+    struct sqlite_meta *m = w->m;
+    if (!err) {
+        QUERY(q, m->writer, "COMMIT");
+        err = query_run(&q);
+    }
+    if (err && !sqlite3_get_autocommit(m->writer->db)) {
+        QUERY(q, m->writer, "ROLLBACK");
+        query_run(&q);
+    }
+    atomic_store_explicit(&m->writing_thread, NULL, memory_order_relaxed);
+    w->ended = true;
+    pthread_mutex_unlock(&m->write_lock);
+    return err;
+}
+
+int writer_commit(struct writer *w, int err)
+{
+    if (w->err)
+        return w->err;
+    if (w->joined || w->ended)
+        return err;
+    return finish(w, err);
+}
+
+void writer_end(struct writer *w)
+{
+    if (!w->joined && !w->ended)
+        finish(w, -ECANCELED);
+}
+
+/* ---- schema ---- */
+
+static int schema_version(struct conn *c, int64_t *ret)
+{
+    QUERY(q, c, "PRAGMA user_version");
+    int err = query_one(&q);
+    if (!err)
+        *ret = get_int(&q);
+    return err;
+}
+
+static int migrate(struct sqlite_meta *m)
+{
+    WRITER(w, &m->base);
+    int64_t at = 0, known = 0;
+    while (migrations_sqlite[known])
+        known++;
+    int err = w.err ? w.err : schema_version(w.c, &at);
+    if (!err && at > known) {
+        log_error("database %s has schema %lld, made by a newer version; this one knows %lld", m->path, (long long)at, (long long)known);
+        err = -EPROTONOSUPPORT;
+    }
+    for (; !err && at < known; at++) {
+        err = conn_exec(w.c, migrations_sqlite[at]);
+        CLEANUP_FREE char *sql = mem_printf("PRAGMA user_version = %lld", (long long)at + 1);
+        if (!err)
+            err = conn_exec(w.c, sql);
+    }
+    return writer_commit(&w, err);
+}
+
+/* ---- life ---- */
+
+static int sqlite_ping(struct meta *m)
+{
+    READER(c, m);
+    QUERY(q, c, "SELECT 1 FROM drive LIMIT 1");
+    return query_run(&q);
+}
+
+static void sqlite_free(struct meta *meta)
+{
+    struct sqlite_meta *m = sqlite_of(meta);
+    sqlite_checkpointer_stop(m);
+    while (m->idle) {
+        struct conn *c = m->idle;
+        m->idle = c->next;
+        conn_free(c);
+    }
+    conn_free(m->writer); /* last: it moves the log into the database */
+    pthread_mutex_destroy(&m->pool_lock);
+    pthread_mutex_destroy(&m->write_lock);
+    free(m->path);
+    free(m);
+}
+
+static const struct meta_ops sqlite_ops = {
+    .user_add = sqlite_user_add,
+    .user_by_name = sqlite_user_by_name,
+    .user_by_id = sqlite_user_by_id,
+    .user_update = sqlite_user_update,
+    .user_list = sqlite_user_list,
+    .session_add = sqlite_session_add,
+    .session_by_id = sqlite_session_by_id,
+    .session_update = sqlite_session_update,
+    .session_list = sqlite_session_list,
+    .drive_add = sqlite_drive_add,
+    .drive_by_id = sqlite_drive_by_id,
+    .drive_list = sqlite_drive_list,
+    .drive_rename = sqlite_drive_rename,
+    .drive_quota = sqlite_drive_quota,
+    .member_set = sqlite_member_set,
+    .member_role = sqlite_member_role,
+    .secret = sqlite_secret,
+    .inodes_reserve = sqlite_inodes_reserve,
+    .begin = sqlite_begin,
+    .snapshot = sqlite_snapshot,
+    .load = sqlite_load,
+    .store = sqlite_store,
+    .commit = sqlite_commit,
+    .rollback = sqlite_rollback,
+    .entry = sqlite_entry,
+    .entries = sqlite_entries,
+    .inode = sqlite_inode,
+    .entry_of_ino = sqlite_entry_of_ino,
+    .entry_history = sqlite_entry_history,
+    .entries_dead = sqlite_entries_dead,
+    .symlink_target = sqlite_symlink_target,
+    .xattrs = sqlite_xattrs,
+    .version = sqlite_version,
+    .versions = sqlite_versions,
+    .chunk_map = sqlite_chunk_map,
+    .changes = sqlite_changes,
+    .deletions = sqlite_deletions,
+    .seq_at = sqlite_seq_at,
+    .applied_get = sqlite_applied_get,
+    .applied_last = sqlite_applied_last,
+    .applied_put = sqlite_applied_put,
+    .applied_confirm = sqlite_applied_confirm,
+    .locks = sqlite_locks,
+    .lock_sessions = sqlite_lock_sessions,
+    .chunk_get = sqlite_chunk_get,
+    .chunks_known = sqlite_chunks_known,
+    .chunks_add = sqlite_meta_chunks_add,
+    .chunks_inline = sqlite_chunks_inline,
+    .chunks_moved = sqlite_chunks_moved,
+    .upload_add = sqlite_upload_add,
+    .upload_get = sqlite_upload_get,
+    .upload_update = sqlite_upload_update,
+    .upload_chunks_put = sqlite_upload_chunks_put,
+    .upload_chunks = sqlite_upload_chunks,
+    .uploads_expire = sqlite_uploads_expire,
+    .drives_each = sqlite_drives_each,
+    .changes_trim = sqlite_changes_trim,
+    .ping = sqlite_ping,
+    .free = sqlite_free,
+};
+
+int meta_sqlite_open(const char *path, struct meta **ret)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* else one mutex around every allocation; refused once SQLite runs, which is fine */
+    struct sqlite_meta *m = mem_alloc(sizeof *m);
+    m->base.ops = &sqlite_ops;
+    m->path = mem_strdup(path);
+    pthread_mutex_init(&m->pool_lock, NULL);
+    pthread_mutex_init(&m->write_lock, NULL);
+    int err = conn_open(path, &m->writer);
+    if (!err) {
+        m->writer->owner = m;
+        err = migrate(m);
+    }
+    if (!err)
+        err = sqlite_checkpointer_start(m);
+    if (err) {
+        sqlite_free(&m->base);
+        return err;
+    }
+    *ret = &m->base;
+    return 0;
+}

@@ -1,0 +1,198 @@
+/* Where the bytes of chunks are. */
+#include "common/clock.h"
+#include "common/mem.h"
+#include "gateway/adapters/meta_sqlite.h"
+
+#include <errno.h>
+
+/* A chunk that is added again is claimed anew, but not more often than this: collection counts in days. */
+#define CLAIM_NS (INT64_C(3600) * 1000000000)
+
+#define CHUNK_COLUMNS "c.hash, c.size, c.stored_size, c.codec, c.pack, c.place, b.bytes"
+#define CHUNK_TABLES "chunk c LEFT JOIN chunk_bytes b ON c.pack IS NULL AND b.drive = c.drive AND b.id = c.place"
+
+static int get_chunk(struct query *q, struct chunk_row *ret)
+{
+    get_hash(q, &ret->hash);
+    ret->size = get_u32(q);
+    ret->stored_size = get_u32(q);
+    ret->codec = (enum codec)get_int(q);
+    bool packed = !get_is_null(q);
+    get_text(q, ret->pack, sizeof ret->pack);
+    ret->offset = get_int(q);
+    if (packed)
+        return 0;
+    ret->offset = 0;
+    size_t len;
+    const void *p = get_blob(q, &len);
+    if (len != ret->stored_size)
+        return -EIO;
+    ret->bytes = mem_dup(p, len);
+    return 0;
+}
+
+int sqlite_chunk_get(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret)
+{
+    READER(c, m);
+    *ret = (struct chunk_row){0};
+    QUERY(q, c, "SELECT " CHUNK_COLUMNS " FROM " CHUNK_TABLES " WHERE c.drive = ?1 AND c.hash = ?2");
+    put_id(&q, drive);
+    put_hash(&q, h);
+    int err = query_one(&q);
+    return err ? err : get_chunk(&q, ret);
+}
+
+int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret)
+{
+    READER(c, m);
+    QUERY(q, c, "SELECT 1 FROM chunk WHERE drive = ?1 AND hash = ?2");
+    for (size_t i = 0; i < n; i++) {
+        put_id(&q, drive);
+        put_hash(&q, &h[i]);
+        int found = query_step(&q);
+        if (found < 0)
+            return found;
+        ret[i] = found == 1;
+        query_again(&q);
+    }
+    return 0;
+}
+
+/* ---- adding ---- */
+
+/* 1: it is there, and claimed. */
+static int claim(struct conn *c, const struct uuid *drive, const struct hash *h, int64_t now)
+{
+    QUERY(q, c, "SELECT claimed FROM chunk WHERE drive = ?1 AND hash = ?2");
+    put_id(&q, drive);
+    put_hash(&q, h);
+    int found = query_step(&q);
+    if (found != 1 || get_int(&q) > now - CLAIM_NS)
+        return found;
+    query_end(&q);
+    QUERY(renew, c, "UPDATE chunk SET claimed = ?3 WHERE drive = ?1 AND hash = ?2");
+    put_id(&renew, drive);
+    put_hash(&renew, h);
+    put_int(&renew, now);
+    int err = query_run(&renew);
+    return err ? err : 1;
+}
+
+/* The next place in chunk_bytes: numbers rise with time, so that the oldest are packed first. */
+static int next_place(struct conn *c, const struct uuid *drive, int64_t *ret)
+{
+    QUERY(q, c, "SELECT id FROM chunk_bytes WHERE drive = ?1 ORDER BY id DESC LIMIT 1");
+    put_id(&q, drive);
+    int found = query_step(&q);
+    *ret = found == 1 ? get_int(&q) + 1 : 1;
+    return found < 0 ? found : 0;
+}
+
+static int add_bytes(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t *ret_place)
+{
+    int err = next_place(c, drive, ret_place);
+    if (err)
+        return err;
+    QUERY(q, c, "INSERT INTO chunk_bytes (drive, id, hash, bytes) VALUES (?1, ?2, ?3, ?4)");
+    put_id(&q, drive);
+    put_int(&q, *ret_place);
+    put_hash(&q, &k->hash);
+    put_blob(&q, k->bytes, k->stored_size);
+    return query_run(&q);
+}
+
+static int add(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t now)
+{
+    int there = claim(c, drive, &k->hash, now);
+    if (there)
+        return there < 0 ? there : 0;
+    bool packed = k->pack[0] != 0;
+    if (!packed && !k->bytes && k->stored_size)
+        return -EINVAL;
+    int64_t place = (int64_t)k->offset;
+    int err = packed ? 0 : add_bytes(c, drive, k, &place);
+    if (err)
+        return err;
+    QUERY(q, c,
+          "INSERT INTO chunk (drive, hash, size, stored_size, codec, pack, place, claimed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+    put_id(&q, drive);
+    put_hash(&q, &k->hash);
+    put_int(&q, k->size);
+    put_int(&q, k->stored_size);
+    put_int(&q, k->codec);
+    put_text(&q, packed ? k->pack : NULL);
+    put_int(&q, place);
+    put_int(&q, now);
+    return query_run(&q);
+}
+
+int sqlite_chunks_add(struct conn *c, const struct uuid *drive, const struct chunk_row *chunks, size_t n, int64_t now)
+{
+    int err = 0;
+    for (size_t i = 0; i < n && !err; i++)
+        err = add(c, drive, &chunks[i], now);
+    return err;
+}
+
+int sqlite_meta_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n)
+{
+    WRITER(w, m);
+    return writer_commit(&w, sqlite_chunks_add(w.c, drive, c, n, clock_wall_ns()));
+}
+
+/* ---- packing ---- */
+
+int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),
+                         void *ctx)
+{
+    READER(c, m);
+    QUERY(q, c,
+          "SELECT " CHUNK_COLUMNS " FROM chunk_bytes b CROSS JOIN chunk c ON c.drive = ?1 AND c.hash = b.hash AND c.pack IS NULL "
+          "WHERE b.drive = ?1 ORDER BY b.id");
+    put_id(&q, drive);
+    uint64_t sum = 0;
+    int err = 0;
+    while (sum < limit && (err = query_step(&q)) == 1) {
+        CLEANUP(chunk_row_fini) struct chunk_row k = {0};
+        err = get_chunk(&q, &k);
+        sum += k.stored_size;
+        if (!err && sum <= limit)
+            err = each(ctx, &k);
+        if (err)
+            return err;
+    }
+    return err;
+}
+
+static int forget_bytes(struct conn *c, const struct uuid *drive, const struct hash *h)
+{
+    QUERY(q, c,
+          "DELETE FROM chunk_bytes WHERE drive = ?1 AND id = (SELECT place FROM chunk WHERE drive = ?1 AND hash = ?2 AND pack IS NULL)");
+    put_id(&q, drive);
+    put_hash(&q, h);
+    return query_run(&q);
+}
+
+static int move(struct conn *c, const struct uuid *drive, const struct chunk_row *k)
+{
+    int err = k->pack[0] ? forget_bytes(c, drive, &k->hash) : -EINVAL;
+    if (err)
+        return err;
+    QUERY(q, c, "UPDATE chunk SET stored_size = ?3, codec = ?4, pack = ?5, place = ?6 WHERE drive = ?1 AND hash = ?2 AND pack IS NULL");
+    put_id(&q, drive);
+    put_hash(&q, &k->hash);
+    put_int(&q, k->stored_size);
+    put_int(&q, k->codec);
+    put_text(&q, k->pack);
+    put_seq(&q, k->offset);
+    return query_run(&q);
+}
+
+int sqlite_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n)
+{
+    WRITER(w, m);
+    int err = w.err;
+    for (size_t i = 0; i < n && !err; i++)
+        err = move(w.c, drive, &c[i]);
+    return writer_commit(&w, err);
+}

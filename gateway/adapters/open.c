@@ -1,0 +1,41 @@
+/* A URL picks an adapter. */
+#include "common/log.h"
+#include "gateway/ports/meta.h"
+#include "gateway/ports/objects.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *after_scheme(const char *url, const char *scheme)
+{
+    size_t n = strlen(scheme);
+    return strncmp(url, scheme, n) == 0 ? url + n : NULL;
+}
+
+int meta_open(const char *url, struct meta **ret)
+{
+    const char *path = after_scheme(url, "sqlite:");
+    if (!path) {
+        log_error("metadata store: no adapter for %s", url);
+        return -ENOTSUP;
+    }
+    if (!*path) {
+        log_error("metadata store: sqlite: needs a path");
+        return -EINVAL;
+    }
+    return meta_sqlite_open(path, ret);
+}
+
+int objects_open(const char *url, struct objects **ret)
+{
+    const char *dir = after_scheme(url, "file:");
+    if (!dir) {
+        log_error("object store: no adapter for %s", url);
+        return -ENOTSUP;
+    }
+    if (!*dir) {
+        log_error("object store: file: needs a directory");
+        return -EINVAL;
+    }
+    return objects_dir_open(dir, ret);
+}

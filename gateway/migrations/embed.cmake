@@ -1,0 +1,13 @@
+# cmake -DOUT=FILE -DSYMBOL=NAME -DIN=A.sql;B.sql -P embed.cmake: the files, in this order, as a NULL-ended array of strings in C.
+set(text "extern const char *const ${SYMBOL}[];\n")
+set(names "")
+set(i 0)
+foreach(file IN LISTS IN)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(APPEND text "static const char file_${i}[] = {${bytes}0};\n")
+  string(APPEND names "file_${i}, ")
+  math(EXPR i "${i} + 1")
+endforeach()
+string(APPEND text "const char *const ${SYMBOL}[] = {${names}0};\n")
+file(WRITE ${OUT} "${text}")
