@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct remote_token_store;
 struct driver_options {
     const char *url, *access_token, *refresh_token;
     const char *drive, *device;
@@ -20,6 +21,7 @@ struct driver_options {
     bool debug;
     void (*on_tokens)(void *ctx, const char *access, const char *refresh); /* renewed tokens are to be saved; may be NULL */
     void *ctx;
+    const struct remote_token_store *token_store; /* for remote_share_tokens: other programs renew the same tokens; may be NULL */
 };
 /* Mounts, goes into the background (unless foreground) once the mount answers, serves until it is unmounted. The caller's process returns 0 when the mount
    is up, 1 after a message on stderr that says what was wrong. */

@@ -63,6 +63,11 @@ int remote_mount(struct remote *r, const char *drive, const char *device, const 
     return 0;
 }
 
+void remote_bind(struct remote *r, const struct uuid *drive)
+{
+    uuid_text(drive, r->drive);
+}
+
 int remote_unmount(struct remote *r)
 {
     CLEANUP_BUF struct buf path = {0};

@@ -66,6 +66,8 @@ struct remote_mount_info {
 };
 int remote_mount(struct remote *r, const char *drive, const char *device, const struct uuid *journal, bool read_only,
                  struct remote_mount_info *ret);
+/* For reading without a mount: the calls below but remote_batch, remote_inodes and remote_unmount work from now on. */
+void remote_bind(struct remote *r, const struct uuid *drive);
 int remote_unmount(struct remote *r);
 const struct remote_mount_info *remote_info(const struct remote *r);
 int remote_inodes(struct remote *r, uint64_t count, uint64_t *ret_first);

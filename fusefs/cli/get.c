@@ -1,0 +1,30 @@
+#include "fusefs/cli/cli.h"
+
+static int run(const struct verb *self, int argc, char **argv)
+{
+    const char *url = NULL;
+    uint64_t version = 0;
+    const struct cli_option options[] = {{"url", 0, CLI_TEXT, &url}, {"version", 0, CLI_NUMBER, &version}};
+    int n = cli_parse(self, argc, argv, options, 2, 1, 2);
+    if (n < 0)
+        return CLI_USAGE;
+    CLEANUP_TARGET struct target from = {0};
+    int status = target_find(self, argv[0], &from);
+    if (status)
+        return status;
+    struct remote *r = cli_connect(url ? url : from.url);
+    if (!r)
+        return CLI_FAILED;
+    cli_catch_interrupts();
+    if (!from.drive)
+        from.drive = cli_drive(r, NULL);
+    struct download how = {.version = version, .file = n == 2 && argv[1][0] ? argv[1] : NULL};
+    status = from.drive ? download_file(r, &from, &how) : CLI_FAILED;
+    remote_free(r);
+    return status;
+}
+
+const struct verb verb_get = {"get", "[--version N] [--url URL] DRIVE:/PATH [FILE]", "Gets a file from a drive; goes on where an earlier try stopped",
+                              "  --version N    that version, not the newest\n\n"
+                              "FILE is \"-\" for standard output; without it the name stays. Until it is whole and verified it is called FILE.part.",
+                              run};

@@ -1,0 +1,49 @@
+#include "common/jsonx.h"
+#include "common/mem.h"
+#include "fusefs/cli/cli.h"
+
+static int list(struct remote *r, const struct target *t, bool json)
+{
+    CLEANUP_BUF struct buf path = {0};
+    cli_path_query(&path, "files/versions", t);
+    CLEANUP_JSON json_t *o = NULL;
+    int err = remote_json(r, "GET", path.data, NULL, &o, NULL);
+    if (err)
+        return cli_fail_remote(r, err, "%s:%s", cli_name(t->drive), cli_name(t->path));
+    if (json)
+        return cli_print_json(o);
+    const json_t *versions = json_object_get(o, "versions");
+    for (size_t i = 0; i < json_array_size(versions); i++) {
+        const json_t *v = json_array_get(versions, i);
+        char size[32];
+        bool current = false;
+        jsonx_bool(v, "current", &current);
+        printf("%8llu  %.19sZ %10s  %s, %s%s\n", (unsigned long long)cli_number(v, "version"), cli_text(v, "modifiedAt"),
+               cli_size(cli_number(v, "size"), size), cli_name(cli_text(v, "user")), cli_name(cli_text(v, "device")), current ? "  (current)" : "");
+    }
+    return cli_finish_output();
+}
+
+static int run(const struct verb *self, int argc, char **argv)
+{
+    const char *url = NULL;
+    bool json = false;
+    const struct cli_option options[] = {{"url", 0, CLI_TEXT, &url}, {"json", 0, CLI_FLAG, &json}};
+    if (cli_parse(self, argc, argv, options, 2, 1, 1) < 0)
+        return CLI_USAGE;
+    CLEANUP_TARGET struct target t = {0};
+    int status = target_find(self, argv[0], &t);
+    if (status)
+        return status;
+    struct remote *r = cli_connect(url ? url : t.url);
+    if (!r)
+        return CLI_FAILED;
+    if (!t.drive)
+        t.drive = cli_drive(r, NULL);
+    status = t.drive ? list(r, &t, json) : CLI_FAILED;
+    remote_free(r);
+    return status;
+}
+
+const struct verb verb_versions = {"versions", "[--json] [--url URL] FILE", "Lists the versions of a file, the newest first",
+                                   "FILE is a path in a mount, or DRIVE:/PATH. A deleted file's versions are listed by the path it had.", run};
