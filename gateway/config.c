@@ -61,6 +61,7 @@ static const char *take_scanner(void *field, const char *v)
     return strcmp(v, "none") == 0 ? NULL : "must be none";
 }
 
+/* An origin; a '/' at its end does no harm. */
 static const char *take_http_url(void *field, const char *v)
 {
     static const char form[] = "must be http://HOST[:PORT] or https://HOST[:PORT], without a path";
@@ -68,7 +69,7 @@ static const char *take_http_url(void *field, const char *v)
     const char *host = strncmp(v, "http://", 7) == 0 ? v + 7 : strncmp(v, "https://", 8) == 0 ? v + 8 : "";
     if (!host[0])
         return form;
-    for (const char *p = host; *p; p++)
+    for (const char *p = host; *p && strcmp(p, "/") != 0; p++)
         if (!isalnum((unsigned char)*p) && !strchr(".-:[]_", *p))
             return form;
     return NULL;
