@@ -2,7 +2,6 @@
 #include "common/mem.h"
 #include "common/utf8.h"
 #include "gateway/api/app.h"
-#include "gateway/core/rows.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -202,33 +201,11 @@ struct ino_range {
 };
 static pthread_mutex_t ranges_lock = PTHREAD_MUTEX_INITIALIZER; /* guards app->inodes and what hangs on it */
 
-static int reserve_once(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
-{
-    struct meta_tx *tx;
-    int err = m->ops->begin(m, drive, &tx);
-    if (err)
-        return err;
-    if (count == 0 || tx->drive.next_ino > INT64_MAX - count) {
-        m->ops->rollback(tx);
-        return -ENOSPC;
-    }
-    struct rows *rows = rows_new(&tx->drive, tx->now);
-    *ret_first = rows->drive.next_ino;
-    rows->drive.next_ino += count;
-    err = m->ops->store(tx, rows);
-    rows_free(rows);
-    if (err) {
-        m->ops->rollback(tx);
-        return err;
-    }
-    return m->ops->commit(tx);
-}
-
 int access_reserve_inodes(struct app *app, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
 {
     int err = -EAGAIN;
     for (int i = 0; i < RESERVE_TRIES && err == -EAGAIN; i++)
-        err = reserve_once(app->meta, drive, count, ret_first);
+        err = app->meta->ops->inodes_reserve(app->meta, drive, count, ret_first);
     return err;
 }
 
