@@ -172,9 +172,9 @@ static enum call_state drive_seq(struct call *c)
     CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
     if (!tx)
         return CALL_DONE;
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append(&c->out, "}", 1);
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }

@@ -1,20 +1,15 @@
-/* What the files of the driver's protocol (docs/protocol.md) share: arguments, snapshots, and JSON written by hand where it is asked for
-   thousands of times a second. */
+/* What the files of the driver's protocol (docs/protocol.md) share. */
 #ifndef CAIRN_GATEWAY_API_FS_H
 #define CAIRN_GATEWAY_API_FS_H
 #include "gateway/api/app.h"
+#include "gateway/api/json_out.h"
 
 #define FS_BASE "/api/v1/fs/v1"
 #define FS_BATCH_OPS_MAX 1000
 #define FS_BATCH_BYTES_MAX (16u << 20)
 
-/* ---- JSON by hand: each appends ---- */
-void fs_put_int(struct buf *b, int64_t v);
-void fs_put_member(struct buf *b, const char *key, uint64_t v); /* "key":v — the caller puts the commas */
-void fs_put_string(struct buf *b, const char *s, size_t n);     /* quoted; s is valid UTF-8 */
-/* "key":"…" where it is UTF-8 without NUL, else "key64":"base64"; as jsonx_set_bytes. */
-void fs_put_bytes(struct buf *b, const char *key, const void *p, size_t n);
-void fs_put_attr(struct buf *b, const struct attr *a);
+/* As attr_to_json, written by hand: look-ups and listings consist of it. */
+void fs_put_attr(struct buf *b, const char *key, const struct attr *a);
 
 /* ---- arguments; each fills a problem and returns false on failure ---- */
 bool fs_query_u64(struct call *c, const char *name, bool required, uint64_t *ret); /* untouched where it is absent */

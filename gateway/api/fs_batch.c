@@ -97,16 +97,17 @@ static void make_answer(struct batch *b, uint64_t seq)
         if (w->results[i].error == 0 && w->results[i].seq > seq)
             seq = w->results[i].seq;
     b->answer.len = 0;
-    buf_append(&b->answer, "{", 1);
-    fs_put_member(&b->answer, "seq", seq);
-    buf_append_str(&b->answer, ",\"results\":[");
+    jout_open(&b->answer, NULL, '{');
+    jout_u64(&b->answer, "seq", seq);
+    jout_open(&b->answer, "results", '[');
     for (size_t i = 0; i < w->n_ops; i++) {
         CLEANUP_JSON json_t *o = op_result_to_json(&w->results[i]);
         if (i)
             buf_append(&b->answer, ",", 1);
         jsonx_dump(o, &b->answer);
     }
-    buf_append_str(&b->answer, "]}");
+    jout_close(&b->answer, ']');
+    jout_close(&b->answer, '}');
 }
 
 static int batch_conclude(struct drive_work *w, struct meta_tx *tx)

@@ -214,19 +214,10 @@ static int read_version(struct reading *r, const struct want *w, struct version_
 static void put_map(struct buf *b, const struct chunk_ref *refs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char hex[HASH_HEX_LEN + 1];
-        if (i)
-            buf_append(b, ",", 1);
-        if (hash_is_zero(&refs[i].hash)) {
-            buf_append_str(b, "[null,");
-        } else {
-            hash_hex(&refs[i].hash, hex);
-            buf_append_str(b, "[\"");
-            buf_append(b, hex, HASH_HEX_LEN);
-            buf_append_str(b, "\",");
-        }
-        fs_put_int(b, refs[i].len);
-        buf_append(b, "]", 1);
+        jout_open(b, NULL, '[');
+        jout_hash(b, NULL, &refs[i].hash);
+        jout_u64(b, NULL, refs[i].len);
+        jout_close(b, ']');
     }
 }
 
@@ -243,17 +234,14 @@ static int read_map(struct reading *r, const struct want *w, const struct versio
     int err = n ? r->tx->meta->ops->chunk_map(r->tx, w->ino, v->version, w->first, n, refs) : 0;
     if (err)
         return err;
-    const struct {
-        const char *key;
-        uint64_t value;
-    } members[] = {{"version", v->version}, {"size", v->size}, {"chunkSize", v->chunk_size}, {"mtime", (uint64_t)v->mtime}, {"first", w->first}};
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        buf_append(r->files, ",", 1);
-        fs_put_member(r->files, members[i].key, members[i].value);
-    }
-    buf_append_str(r->files, ",\"chunks\":[");
+    jout_u64(r->files, "version", v->version);
+    jout_u64(r->files, "size", v->size);
+    jout_u64(r->files, "chunkSize", v->chunk_size);
+    jout_i64(r->files, "mtime", v->mtime);
+    jout_u64(r->files, "first", w->first);
+    jout_open(r->files, "chunks", '[');
     put_map(r->files, refs, n);
-    buf_append(r->files, "]", 1);
+    jout_close(r->files, ']');
     read_along(r, refs, n);
     return 0;
 }
@@ -262,8 +250,8 @@ static int read_map(struct reading *r, const struct want *w, const struct versio
 static int read_file(struct reading *r, const struct want *w)
 {
     struct version_row v = {0};
-    buf_append(r->files, "{", 1);
-    fs_put_member(r->files, "ino", w->ino);
+    jout_open(r->files, NULL, '{');
+    jout_u64(r->files, "ino", w->ino);
     int err = read_version(r, w, &v);
     if (err == 0 && v.quarantined)
         err = -EACCES;
@@ -271,9 +259,11 @@ static int read_file(struct reading *r, const struct want *w)
         err = read_map(r, w, &v);
     if (err == -EHOSTUNREACH || err == -EAGAIN)
         return err;
-    if (err)
-        buf_appendf(r->files, ",\"version\":%llu,\"errno\":\"%s\"", (unsigned long long)w->version, errname_of(err));
-    buf_append(r->files, "}", 1);
+    if (err) {
+        jout_u64(r->files, "version", w->version);
+        jout_str(r->files, "errno", errname_of(err));
+    }
+    jout_close(r->files, '}');
     return 0;
 }
 
@@ -288,10 +278,12 @@ static int want_of(const json_t *o, struct want *ret)
 static enum call_state read_answer(struct call *c, struct reading *r)
 {
     char head[24];
-    buf_append_str(&c->out, "],\"contents\":[");
+    jout_close(&c->out, ']');
+    jout_open(&c->out, "contents", '[');
     if (r->contents_head.len)
         buf_append(&c->out, r->contents_head.data, r->contents_head.len);
-    buf_append_str(&c->out, "]}");
+    jout_close(&c->out, ']');
+    jout_close(&c->out, '}');
     snprintf(head, sizeof head, "%zu", c->out.len);
     if (r->contents.len)
         buf_append(&c->out, r->contents.data, r->contents.len);
@@ -324,17 +316,15 @@ enum call_state fs_read(struct call *c)
     }
     CLEANUP(reading_fini) struct reading r = {.app = app, .tx = tx, .files = &c->out, .chunks_left = READ_CHUNKS_MAX};
     r.contents_max = inline_max > READ_INLINE_MAX ? READ_INLINE_MAX : inline_max;
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"files\":[");
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_open(&c->out, "files", '[');
     for (size_t i = 0; i < json_array_size(list); i++) {
         struct want w = {0};
         if (want_of(json_array_get(list, i), &w)) {
             buf_fini(&c->out);
             return call_problem(c, 400, "bad-json", "file %zu needs ino, first and count", i);
         }
-        if (i)
-            buf_append(&c->out, ",", 1);
         err = read_file(&r, &w);
         if (err)
             return fs_fail(c, err, "the file");

@@ -21,14 +21,13 @@ enum call_state fs_lookup(struct call *c)
     int err = tx->meta->ops->entry(tx, parent, name, at, &e);
     if (err && err != -ENOENT)
         return fs_fail(c, err, "look-up");
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"attr\":");
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
     if (err)
-        buf_append_str(&c->out, "null");
+        jout_null(&c->out, "attr");
     else
-        fs_put_attr(&c->out, &e.attr);
-    buf_append(&c->out, "}", 1);
+        fs_put_attr(&c->out, "attr", &e.attr);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }
@@ -51,11 +50,10 @@ enum call_state fs_inode(struct call *c)
     CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
     if (!tx || !inode_of_query(c, tx, ino, at, &a))
         return CALL_DONE;
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"attr\":");
-    fs_put_attr(&c->out, &a);
-    buf_append(&c->out, "}", 1);
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    fs_put_attr(&c->out, "attr", &a);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }
@@ -76,23 +74,23 @@ static int put_entry(void *ctx, const struct entry_row *e)
         return 1;
     }
     size_t len = strlen(e->name);
-    buf_append_str(p->out, p->n++ ? ",{" : "{");
-    fs_put_bytes(p->out, "name", e->name, len);
-    buf_append_str(p->out, ",\"attr\":");
-    fs_put_attr(p->out, &e->attr);
-    buf_append(p->out, "}", 1);
+    p->n++;
+    jout_open(p->out, NULL, '{');
+    jout_bytes(p->out, "name", e->name, len);
+    fs_put_attr(p->out, "attr", &e->attr);
+    jout_close(p->out, '}');
     memcpy(p->last, e->name, len + 1);
     return 0;
 }
 
 static void put_next(struct page *p)
 {
-    buf_append_str(p->out, "],");
+    jout_close(p->out, ']');
     if (p->more)
-        fs_put_bytes(p->out, "next", p->last, strlen(p->last));
+        jout_bytes(p->out, "next", p->last, strlen(p->last));
     else
-        buf_append_str(p->out, "\"next\":null");
-    buf_append(p->out, "}", 1);
+        jout_null(p->out, "next");
+    jout_close(p->out, '}');
 }
 
 /* `after` may be absent; a name that is too long to be one is refused. */
@@ -124,13 +122,11 @@ enum call_state fs_directory(struct call *c)
     if (!S_ISDIR(a.mode))
         return fs_fail(c, -ENOTDIR, "the inode");
     struct page p = {.out = &c->out, .limit = fs_limit(limit, PAGE_USUAL, PAGE_MAX)};
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"attr\":");
-    fs_put_attr(&c->out, &a);
-    buf_append(&c->out, ",", 1);
-    fs_put_member(&c->out, "parent", parent_of(tx, ino, at));
-    buf_append_str(&c->out, ",\"entries\":[");
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    fs_put_attr(&c->out, "attr", &a);
+    jout_u64(&c->out, "parent", parent_of(tx, ino, at));
+    jout_open(&c->out, "entries", '[');
     int err = tx->meta->ops->entries(tx, ino, at, after, p.limit + 1, put_entry, &p);
     if (err < 0)
         return fs_fail(c, err, "the directory");
@@ -149,9 +145,9 @@ enum call_state fs_dead(struct call *c)
     if (!tx)
         return CALL_DONE;
     struct page p = {.out = &c->out, .limit = fs_limit(limit, PAGE_USUAL, PAGE_MAX)};
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"entries\":[");
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_open(&c->out, "entries", '[');
     int err = tx->meta->ops->entries_dead(tx, ino, after, p.limit + 1, put_entry, &p);
     if (err < 0)
         return fs_fail(c, err, "deleted names");
@@ -172,23 +168,21 @@ enum call_state fs_symlink(struct call *c)
     int err = tx->meta->ops->symlink_target(tx, ino, &target);
     if (err)
         return fs_fail(c, err, "the symbolic link");
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append(&c->out, ",", 1);
-    fs_put_bytes(&c->out, "target", target.data, target.len);
-    buf_append(&c->out, "}", 1);
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_bytes(&c->out, "target", target.data, target.len);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }
 
 static int put_xattr(void *ctx, const char *name, const void *value, size_t len)
 {
-    struct page *p = ctx;
-    buf_append_str(p->out, p->n++ ? ",{" : "{");
-    fs_put_bytes(p->out, "name", name, strlen(name));
-    buf_append(p->out, ",", 1);
-    fs_put_bytes(p->out, "value", value, len);
-    buf_append(p->out, "}", 1);
+    struct buf *out = ctx;
+    jout_open(out, NULL, '{');
+    jout_bytes(out, "name", name, strlen(name));
+    jout_bytes(out, "value", value, len);
+    jout_close(out, '}');
     return 0;
 }
 
@@ -200,14 +194,14 @@ enum call_state fs_xattrs(struct call *c)
     CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
     if (!tx)
         return CALL_DONE;
-    struct page p = {.out = &c->out};
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append_str(&c->out, ",\"xattrs\":[");
-    int err = tx->meta->ops->xattrs(tx, ino, at, put_xattr, &p);
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_open(&c->out, "xattrs", '[');
+    int err = tx->meta->ops->xattrs(tx, ino, at, put_xattr, &c->out);
     if (err < 0)
         return fs_fail(c, err, "extended attributes");
-    buf_append_str(&c->out, "]}");
+    jout_close(&c->out, ']');
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }

@@ -20,11 +20,10 @@ enum call_state fs_moment(struct call *c)
     int err = tx->meta->ops->seq_at(tx, ns, &at);
     if (err)
         return fs_fail(c, err, "the moment");
-    buf_append(&c->out, "{", 1);
-    fs_put_member(&c->out, "seq", tx->drive.seq);
-    buf_append(&c->out, ",", 1);
-    fs_put_member(&c->out, "at", at);
-    buf_append(&c->out, "}", 1);
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", tx->drive.seq);
+    jout_u64(&c->out, "at", at);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }
@@ -62,13 +61,15 @@ enum call_state fs_changes(struct call *c)
     if (since < tx->drive.oldest_change || since > tx->drive.seq)
         return call_problem(c, 410, "changes-gone", "changes since %llu are not kept", (unsigned long long)since);
     struct touches t = {.out = &c->out, .limit = fs_limit(limit, CHANGES_USUAL, CHANGES_MAX)};
-    buf_append_str(&c->out, "{\"changes\":[");
+    jout_open(&c->out, NULL, '{');
+    jout_open(&c->out, "changes", '[');
     int err = tx->meta->ops->changes(tx, since, t.limit + 1, put_touch, &t);
     if (err < 0)
         return fs_fail(c, err, "changes");
-    buf_append_str(&c->out, "],");
-    fs_put_member(&c->out, "next", t.more ? t.last : tx->drive.seq);
-    buf_append_str(&c->out, t.more ? ",\"more\":true}" : ",\"more\":false}");
+    jout_close(&c->out, ']');
+    jout_u64(&c->out, "next", t.more ? t.last : tx->drive.seq);
+    jout_bool(&c->out, "more", t.more);
+    jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;
 }

@@ -23,9 +23,23 @@
 
 /* ---- what coherence says ---- */
 
-static int stream_send(struct stream *st, const struct buf *b)
+static void message_begin(struct buf *b, const char *type)
 {
-    return st->ws ? ws_send(st->ws, b->data, b->len) : 0; /* -ENOBUFS: the socket is being closed, on_close follows */
+    b->len = 0;
+    jout_open(b, NULL, '{');
+    jout_str(b, "t", type);
+}
+
+static void stream_send(struct stream *st, const struct buf *b)
+{
+    if (st->ws)
+        ws_send(st->ws, b->data, b->len); /* -ENOBUFS: the mount does not read; on_close follows */
+}
+
+static void message_end(struct stream *st, struct buf *b)
+{
+    jout_close(b, '}');
+    stream_send(st, b);
 }
 
 /* Touches are gathered until the group is published: one message per stream and group. */
@@ -51,19 +65,18 @@ void stream_flush_invals(struct streams *s)
         st->listed = false;
         CLEANUP_BUF struct buf b = {0};
         if (st->inval.len > INVAL_MAX) {
-            buf_append_str(&b, "{\"t\":\"reset\"}");
-            stream_send(st, &b);
-            b.len = 0;
+            message_begin(&b, "reset");
+            message_end(st, &b);
             st->inval.len = 0;
         }
-        buf_append_str(&b, "{\"t\":\"inval\",");
-        fs_put_member(&b, "seq", st->inval_seq);
-        buf_append_str(&b, ",\"changes\":[");
+        message_begin(&b, "inval");
+        jout_u64(&b, "seq", st->inval_seq);
+        jout_open(&b, "changes", '[');
         if (st->inval.len)
             buf_append(&b, st->inval.data, st->inval.len);
-        buf_append_str(&b, "]}");
+        jout_close(&b, ']');
         buf_fini(&st->inval);
-        stream_send(st, &b);
+        message_end(st, &b);
     }
     s->invals = NULL;
 }
@@ -71,11 +84,11 @@ void stream_flush_invals(struct streams *s)
 static void on_lease(void *ctx, void *stream_user, uint64_t beat, unsigned ms)
 {
     (void)ctx;
-    char text[96];
-    struct stream *st = stream_user;
-    int n = snprintf(text, sizeof text, "{\"t\":\"lease\",\"id\":%llu,\"ms\":%u}", (unsigned long long)beat, ms);
-    if (st->ws)
-        ws_send(st->ws, text, (size_t)n);
+    CLEANUP_BUF struct buf b = {0};
+    message_begin(&b, "lease");
+    jout_u64(&b, "id", beat);
+    jout_u64(&b, "ms", ms);
+    message_end(stream_user, &b);
 }
 
 static void finish_work(void *work)
@@ -242,14 +255,12 @@ bool stream_is_join(const struct drive_work *w)
 static void welcome(struct stream *st, uint64_t seq)
 {
     CLEANUP_BUF struct buf b = {0};
-    buf_append_str(&b, "{\"t\":\"welcome\",");
-    fs_put_member(&b, "seq", seq);
-    buf_append(&b, "}", 1);
-    stream_send(st, &b);
+    message_begin(&b, "welcome");
+    jout_u64(&b, "seq", seq);
+    message_end(st, &b);
     if (st->since > seq) { /* it has seen what no longer happened */
-        b.len = 0;
-        buf_append_str(&b, "{\"t\":\"reset\"}");
-        stream_send(st, &b);
+        message_begin(&b, "reset");
+        message_end(st, &b);
     }
 }
 
@@ -401,9 +412,9 @@ const struct ws_protocol fs_stream_protocol = {
 void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino)
 {
     CLEANUP_BUF struct buf b = {0};
-    buf_append_str(&b, "{\"t\":\"unlocked\",");
-    fs_put_member(&b, "ino", ino);
-    buf_append(&b, "}", 1);
+    message_begin(&b, "unlocked");
+    jout_u64(&b, "ino", ino);
+    jout_close(&b, '}');
     for (struct stream *st = s->first, *next; st; st = next) {
         next = st->next;
         if (st->in && uuid_equal(&st->drive, drive))

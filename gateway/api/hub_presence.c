@@ -2,7 +2,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "common/pool.h"
-#include "gateway/api/fs.h"
+#include "gateway/api/json_out.h"
 #include "gateway/api/hub.h"
 
 #include <string.h>
@@ -70,13 +70,12 @@ static void announce(void *arg)
 static char *message_of(const struct principal *who, bool online)
 {
     struct buf b = {0};
-    char at[CLOCK_TEXT];
-    clock_format_rfc3339(clock_wall_ns(), at);
-    buf_append(&b, "{", 1);
-    fs_put_bytes(&b, "user", who->name, strlen(who->name));
-    buf_append(&b, ",", 1);
-    fs_put_bytes(&b, "device", who->device, strlen(who->device));
-    buf_appendf(&b, ",\"state\":\"%s\",\"at\":\"%s\"}", online ? "online" : "offline", at);
+    jout_open(&b, NULL, '{');
+    jout_str(&b, "user", who->name);
+    jout_bytes(&b, "device", who->device, strlen(who->device));
+    jout_str(&b, "state", online ? "online" : "offline");
+    jout_time(&b, "at", clock_wall_ns());
+    jout_close(&b, '}');
     return buf_detach(&b);
 }
 

@@ -49,6 +49,14 @@ void jout_u64(struct buf *b, const char *key, uint64_t v)
     put_digits(b, v);
 }
 
+void jout_i64(struct buf *b, const char *key, int64_t v)
+{
+    begin(b, key);
+    if (v < 0)
+        put(b, '-');
+    put_digits(b, v < 0 ? -(uint64_t)v : (uint64_t)v);
+}
+
 void jout_bool(struct buf *b, const char *key, bool v)
 {
     begin(b, key);

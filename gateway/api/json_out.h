@@ -9,6 +9,7 @@
 void jout_open(struct buf *b, const char *key, char bracket); /* '{' or '[' */
 void jout_close(struct buf *b, char bracket);                 /* '}' or ']' */
 void jout_u64(struct buf *b, const char *key, uint64_t v);
+void jout_i64(struct buf *b, const char *key, int64_t v);
 void jout_bool(struct buf *b, const char *key, bool v);
 void jout_null(struct buf *b, const char *key);
 void jout_str(struct buf *b, const char *key, const char *utf8);
