@@ -1,0 +1,218 @@
+/* The port to an object store. $CAIRN_TEST_OBJECTS names the store to test; without it, a fresh folder. Keys are fresh in each test, as the port asks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/mem.h"
+#include "common/uuid.h"
+#include "gateway/ports/objects.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct fixture {
+    char dir[64];
+    char *url;
+    struct objects *o;
+    char prefix[64]; /* "test/UUID/" */
+    char key[80];
+};
+#define CALL(f, fn, ...) ((f)->o->ops->fn((f)->o, __VA_ARGS__))
+
+static int setup(void **state)
+{
+    struct fixture *f = mem_alloc(sizeof *f);
+    const char *url = getenv("CAIRN_TEST_OBJECTS");
+    strcpy(f->dir, "/tmp/cairn-objects-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->url = url ? mem_strdup(url) : mem_printf("file:%s/objects", f->dir);
+    assert_int_equal(objects_open(f->url, &f->o), 0);
+    struct uuid id;
+    char text[UUID_TEXT];
+    uuid_new(&id);
+    uuid_text(&id, text);
+    snprintf(f->prefix, sizeof f->prefix, "test/%s/", text);
+    snprintf(f->key, sizeof f->key, "%sa", f->prefix);
+    *state = f;
+    return 0;
+}
+
+static int unlink_one(const char *path, const struct stat *st, int type, struct FTW *w)
+{
+    (void)st;
+    (void)type;
+    (void)w;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    f->o->ops->free(f->o);
+    nftw(f->dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
+    free(f->url);
+    free(f);
+    return 0;
+}
+
+static int put(struct fixture *f, const char *key, const char *text)
+{
+    struct hash h;
+    hash_bytes(text, strlen(text), &h);
+    return CALL(f, put, key, text, strlen(text), &h);
+}
+
+static void an_object_is_there_after_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(f->o->ops->ping(f->o), 0);
+    assert_int_equal(put(f, f->key, "hello world"), 0);
+    f->o->ops->free(f->o);
+    assert_int_equal(objects_open(f->url, &f->o), 0);
+    CLEANUP_BUF struct buf b = {0};
+    buf_append_str(&b, ">");
+    assert_int_equal(CALL(f, get, f->key, 0, 11, &b), 0);
+    assert_string_equal(b.data, ">hello world");
+    assert_int_equal(CALL(f, get, f->key, 6, 3, &b), 0);
+    assert_string_equal(b.data, ">hello worldwor");
+}
+
+static void an_object_is_never_replaced(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(put(f, f->key, "first"), 0);
+    assert_int_equal(put(f, f->key, "other"), -EEXIST);
+    CLEANUP_BUF struct buf b = {0};
+    assert_int_equal(CALL(f, get, f->key, 0, 5, &b), 0);
+    assert_string_equal(b.data, "first");
+}
+
+static void a_range_beyond_the_end_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP_BUF struct buf b = {0};
+    assert_int_equal(CALL(f, get, f->key, 0, 1, &b), -ENOENT);
+    assert_int_equal(put(f, f->key, "12345"), 0);
+    assert_int_equal(CALL(f, get, f->key, 3, 3, &b), -ERANGE);
+    assert_int_equal(CALL(f, get, f->key, 6, 0, &b), -ERANGE);
+    assert_int_equal(CALL(f, get, f->key, 2, UINT64_MAX, &b), -ERANGE);
+    assert_int_equal(b.len, 0);
+    assert_int_equal(CALL(f, get, f->key, 5, 0, &b), 0);
+}
+
+static void what_is_removed_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP_BUF struct buf b = {0};
+    assert_int_equal(put(f, f->key, "x"), 0);
+    assert_int_equal(CALL(f, remove, f->key), 0);
+    assert_int_equal(CALL(f, remove, f->key), 0);
+    assert_int_equal(CALL(f, get, f->key, 0, 1, &b), -ENOENT);
+}
+
+struct seen {
+    unsigned mask;
+    int stop;
+    size_t prefix;
+};
+
+static int see(void *ctx, const char *key, uint64_t size, int64_t modified_ns)
+{
+    struct seen *s = ctx;
+    assert_int_equal(size, 3);
+    assert_true(modified_ns > 0);
+    s->mask |= 1u << (key[s->prefix] - 'a');
+    return s->stop;
+}
+
+static void a_prefix_lists_its_objects(void **state)
+{
+    struct fixture *f = *state;
+    char key[80];
+    for (char c = 'a'; c < 'f'; c++) {
+        snprintf(key, sizeof key, "%s%c", f->prefix, c);
+        assert_int_equal(put(f, key, "abc"), 0);
+    }
+    snprintf(key, sizeof key, "other/%s", f->prefix + strlen("test/"));
+    key[strlen(key) - 1] = 0;
+    assert_int_equal(put(f, key, "not in the list"), 0);
+    struct seen s = {.prefix = strlen(f->prefix)};
+    assert_int_equal(CALL(f, list, f->prefix, see, &s), 0);
+    assert_int_equal(s.mask, 31);
+    s.stop = 5;
+    assert_int_equal(CALL(f, list, f->prefix, see, &s), 5);
+    s = (struct seen){0};
+    snprintf(key, sizeof key, "%sc", f->prefix);
+    s.prefix = strlen(f->prefix);
+    assert_int_equal(CALL(f, list, key, see, &s), 0);
+    assert_int_equal(s.mask, 4);
+}
+
+static void a_bad_key_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    char longest[202];
+    memset(longest, 'a', sizeof longest);
+    longest[201] = 0;
+    const char *const bad[] = {"", "../x", "A", "a_b", "a b", longest};
+    CLEANUP_BUF struct buf b = {0};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(put(f, bad[i], "x"), -EINVAL);
+        assert_int_equal(CALL(f, get, bad[i], 0, 1, &b), -EINVAL);
+        assert_int_equal(CALL(f, remove, bad[i]), -EINVAL);
+    }
+    longest[200] = 0;
+    CALL(f, remove, longest);
+    assert_int_equal(put(f, longest, "x"), 0);
+    assert_int_equal(CALL(f, get, longest, 0, 1, &b), 0);
+    assert_int_equal(CALL(f, remove, longest), 0);
+}
+
+static void *put_same(void *arg)
+{
+    struct fixture *f = arg;
+    return (void *)(intptr_t)put(f, f->key, "from another thread");
+}
+
+static void one_of_two_writers_of_a_key_wins(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t t;
+    void *other;
+    assert_int_equal(pthread_create(&t, NULL, put_same, f), 0);
+    int err = put(f, f->key, "from this thread");
+    pthread_join(t, &other);
+    assert_true((err == 0) != ((intptr_t)other == 0));
+    assert_int_equal(err + (int)(intptr_t)other, -EEXIST);
+}
+
+static void an_unknown_scheme_is_refused(void **state)
+{
+    (void)state;
+    struct objects *o;
+    assert_int_equal(objects_open("carrier-pigeon:home", &o), -ENOTSUP);
+    assert_int_equal(objects_open("file:", &o), -EINVAL);
+    assert_true(objects_open("file:/proc/none/objects", &o) < 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_object_is_there_after_a_restart),
+        TEST(an_object_is_never_replaced),
+        TEST(a_range_beyond_the_end_is_refused),
+        TEST(what_is_removed_is_gone),
+        TEST(a_prefix_lists_its_objects),
+        TEST(a_bad_key_is_refused),
+        TEST(one_of_two_writers_of_a_key_wins),
+        cmocka_unit_test(an_unknown_scheme_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
