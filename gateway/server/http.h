@@ -18,7 +18,7 @@ enum call_state { CALL_DONE, CALL_PENDING };
 struct call {
     /* the request; read-only for handlers */
     enum http_method method;
-    char *path;                        /* decoded? no: raw, without the query */
+    char *path;                        /* raw, without the query */
     const char *params[CALL_PARAMS_MAX]; /* what `{}` matched in the route's pattern, percent-decoded */
     struct buf body;                   /* whole body, unless body_fd >= 0 */
     int body_fd;                       /* a route with SPOOL: an unlinked file with the body, else -1 */
@@ -46,8 +46,8 @@ struct call {
     void *priv;
 };
 
-/* Header by lower-case name ("range", "x-chunk-sha256"), NULL where absent; owned by the call. Any header a handler may ask for
-   is listed in http.c. Repeated or oversized ones are refused (400, 431) before a handler runs. */
+/* Header by lower-case name ("range", "x-chunk-sha256"), NULL where absent; owned by the call. Of a header that is a list, several lines are one value,
+   joined by ", "; others that come twice, and oversized ones, are refused (400, 431) before a handler runs. */
 const char *call_header(const struct call *c, const char *name);
 /* Query argument, percent-decoded bytes, NULL where absent. ret_len may be NULL. */
 const char *call_query(const struct call *c, const char *name, size_t *ret_len);
@@ -65,7 +65,7 @@ enum call_state call_errno(struct call *c, int err, const char *what);
 
 #define ROUTE_OPEN 1u  /* no bearer token needed */
 #define ROUTE_SPOOL 2u /* the body may be large: it is written to an unlinked file once it passes 1 MiB */
-#define ROUTE_INLINE 4u /* handler is quick and never blocks: runs on the loop */
+#define ROUTE_INLINE 4u /* handler is quick and never blocks: runs on the loop. Only with ROUTE_OPEN: authenticate may block */
 struct route {
     enum http_method method; /* HEAD falls to GET */
     const char *pattern;     /* "/api/v1/upload/{}/chunk/{}" */
@@ -80,14 +80,16 @@ struct ws_protocol {
     const char *name; /* Sec-WebSocket-Protocol, e.g. "v12.stomp" */
     const char *path; /* the upgrade is refused (404) elsewhere */
     size_t message_max; /* longer messages close the connection with 1009 */
-    /* On the loop thread, must not block. ret non-zero refuses. authorization: the upgrade's header or NULL. */
+    /* On the loop thread, must not block. Before the upgrade is answered: a negative errno refuses it with that error's status (-EACCES: 401), and there is
+       no on_close. What is sent from here leaves behind the answer. authorization: the upgrade's header or NULL. */
     int (*on_open)(struct ws *w, const char *authorization);
     void (*on_message)(struct ws *w, const char *p, size_t n, bool binary); /* whole messages */
     void (*on_close)(struct ws *w);
 };
-/* Sends a text message; from any thread that holds a valid ws (the loop), or by ws_post below. -ENOBUFS: the client does not read,
-   more than `backlog_max` bytes wait: the connection is being closed. */
+/* Sends a text message; on the loop thread (from others: http_server_post). -ENOBUFS: the client does not read, more than ws_backlog_max bytes would
+   wait: the connection is being dropped. -EPIPE: it is being closed already. on_close comes later, never from within. */
 int ws_send(struct ws *w, const void *p, size_t n);
+/* Closes behind what has been sent; on the loop thread. No message is delivered any more. */
 void ws_close(struct ws *w, uint16_t code, const char *reason);
 void *ws_user(struct ws *w);
 void ws_set_user(struct ws *w, void *user);
@@ -102,6 +104,8 @@ struct http_config {
     size_t ws_backlog_max;      /* bytes, default 1 MiB */
     uint64_t body_memory_max;   /* all bodies in memory together; over it 503 */
     unsigned connections_max;   /* over it new ones are answered 503 and closed; 0: from RLIMIT_NOFILE */
+    bool reuse_port;            /* several processes share the port (SO_REUSEPORT) */
+    bool trust_forwarded;       /* there is a proxy in front: a request's peer is the last one in X-Forwarded-For */
     double rate_limit;          /* requests a second for one user and for one address; 0 none */
     void *app;
     /* Runs on the worker before a route without ROUTE_OPEN; false: it has filled a 401 problem. */

@@ -1,0 +1,132 @@
+#include "common/log.h"
+#include "common/mem.h"
+#include "gateway/server/server.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#define ACCEPT_BATCH 64
+#define ACCEPT_PAUSE_MS 100
+/* Connections beyond the limit that are told so at a time; more than these are closed without a word. */
+#define REFUSALS_MAX 64
+
+static void resume(void *arg)
+{
+    struct http_server *s = arg;
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
+    if (s->listen_fd >= 0)
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &ev);
+}
+
+/* No descriptor is to be had: whoever wants to connect waits in the backlog, and the loop is not woken in vain. */
+static void pause_accepting(struct http_server *s)
+{
+    struct epoll_event ev = {.events = 0, .data.ptr = &s->listener};
+    epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &ev);
+    http_server_timer(s, ACCEPT_PAUSE_MS, resume, s);
+}
+
+static void accepted(struct http_server *s, int fd, const struct sockaddr_storage *from, socklen_t len)
+{
+    char peer[64] = "?";
+    getnameinfo((const struct sockaddr *)from, len, peer, sizeof peer, NULL, 0, NI_NUMERICHOST);
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    unsigned all = s->n_conns + s->n_sockets, max = s->cfg.connections_max;
+    if (all >= max + REFUSALS_MAX) {
+        metric_add(s->m_refused, 1);
+        close(fd);
+        return;
+    }
+    conn_new(s, fd, peer, all >= max);
+}
+
+static void listener_ready(struct source *src, uint32_t events)
+{
+    (void)events;
+    struct http_server *s = (struct http_server *)((char *)src - offsetof(struct http_server, listener));
+    for (int i = 0; i < ACCEPT_BATCH && s->listen_fd >= 0; i++) {
+        struct sockaddr_storage from;
+        socklen_t len = sizeof from;
+        int fd = accept4(s->listen_fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            accepted(s, fd, &from, len);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            log_warn("cannot accept: %s", strerror(errno));
+            pause_accepting(s);
+        }
+        if (errno != EINTR && errno != ECONNABORTED)
+            return;
+    }
+}
+
+/* "ADDR:PORT" or "[ADDR]:PORT". */
+static int resolve(const char *listen, struct addrinfo **ret)
+{
+    CLEANUP_FREE char *text = mem_strdup(listen);
+    char *colon = strrchr(text, ':'), *host = text;
+    if (!colon)
+        return -EINVAL;
+    *colon = 0;
+    if (*host == '[' && colon[-1] == ']') {
+        host++;
+        colon[-1] = 0;
+    }
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    return getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret) == 0 ? 0 : -EINVAL;
+}
+
+static int open_socket(struct http_server *s, const struct addrinfo *a)
+{
+    CLEANUP_CLOSE int fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
+    int one = 1;
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (s->cfg.reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
+        return -errno;
+    if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0)
+        return -errno;
+    struct sockaddr_storage at;
+    socklen_t len = sizeof at;
+    if (getsockname(fd, (struct sockaddr *)&at, &len) != 0)
+        return -errno;
+    s->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port : ((struct sockaddr_in *)&at)->sin_port);
+    int mine = fd;
+    fd = -1;
+    return mine;
+}
+
+int listener_start(struct http_server *s)
+{
+    struct addrinfo *list = NULL;
+    int fd = resolve(s->cfg.listen, &list);
+    if (fd == 0) {
+        fd = -EADDRNOTAVAIL;
+        for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
+            fd = open_socket(s, a);
+        freeaddrinfo(list);
+    }
+    if (fd < 0) {
+        log_error("cannot listen on %s: %s", s->cfg.listen, strerror(-fd));
+        return fd;
+    }
+    s->listen_fd = fd;
+    s->listener.ready = listener_ready;
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
+    return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
+}
+
+void listener_stop(struct http_server *s)
+{
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
+    s->listen_fd = -1;
+}
