@@ -1,5 +1,6 @@
 #include "common/pool.h"
 #include "fake_meta.h"
+#include "random_ops.h"
 #include "gateway/core/drive_queue.h"
 
 #include <pthread.h>
@@ -375,28 +376,6 @@ static void many_threads_one_order(void **state)
 
 /* ---- a group gives what one after another gives ---- */
 
-/* Numbers from `low` on: so that some are new in each round, and some are known. */
-static void random_op(unsigned *seed, uint64_t low, struct op *op, char names[2][16])
-{
-    static const enum op_kind kinds[] = {OP_CREATE, OP_CREATE, OP_LINK, OP_UNLINK, OP_RMDIR, OP_RENAME, OP_RENAME, OP_SETATTR, OP_PUT, OP_COMMIT};
-    static const uint32_t modes[] = {S_IFREG | 0644, S_IFDIR | 0755};
-    uint64_t parents[] = {1, low + (unsigned)rand_r(seed) % 20};
-    for (int i = 0; i < 2; i++)
-        snprintf(names[i], sizeof names[i], "n%d", rand_r(seed) % 8);
-    *op = (struct op){.kind = kinds[rand_r(seed) % 10], .parent = parents[rand_r(seed) % 4 == 0], .name = names[0], .new_name = names[1]};
-    op->new_parent = parents[rand_r(seed) % 4 == 0];
-    op->mode = modes[rand_r(seed) % 2];
-    op->rename_flags = (uint32_t)(rand_r(seed) % 6 == 0 ? rand_r(seed) % 3 : 0);
-    op->set = SET_UID;
-    op->uid = (uint32_t)rand_r(seed) % 5;
-    if (op->kind == OP_CREATE || op->kind == OP_LINK || op->kind == OP_SETATTR || op->kind == OP_PUT || op->kind == OP_COMMIT)
-        op->ino = low + (unsigned)rand_r(seed) % 20;
-    op->size = op->shrunk_to = (unsigned)rand_r(seed) % 1000;
-    op->chunk_size = CHUNK_SIZE_MIN;
-    op->has_base = rand_r(seed) % 2;
-    op->base = rand_r(seed) % 2 ? 0 : 11 + (unsigned)rand_r(seed) % 400;
-}
-
 static int by_ino(const void *a, const void *b)
 {
     uint64_t x = ((const struct inode_row *)a)->attr.ino, y = ((const struct inode_row *)b)->attr.ino;
@@ -435,17 +414,15 @@ static void random_groups_equal_single_steps(void **state)
     printf("seed %u\n", seed);
     enum { N = 20 };
     struct test_work *one = mem_calloc(N, sizeof *one), *group = mem_calloc(N, sizeof *group);
+    struct random_op *random = mem_calloc(N, sizeof *random);
     for (int round = 0; round < 100; round++) {
         f->meta.now += 400000000;
         for (size_t i = 0; i < N; i++) {
-            char names[2][16];
             make_work(&one[i], 0, 0, 1);
-            random_op(&seed, 100 + (uint64_t)round * 4, &one[i].ops[0], names);
             make_work(&group[i], 1, 0, 1);
-            memcpy(one[i].names, names, sizeof names);
-            group[i].ops[0] = one[i].ops[0];
-            one[i].ops[0].name = group[i].ops[0].name = one[i].names[0];
-            one[i].ops[0].new_name = group[i].ops[0].new_name = one[i].names[1];
+            random_op(&seed, 100 + (uint64_t)round * 4, &random[i]);
+            random_op_into(&random[i], &one[i].work);
+            random_op_into(&random[i], &group[i].work);
             drive_queues_submit(f->queues, &one[i].work);
             run_jobs(&f->jobs);
         }
@@ -456,12 +433,16 @@ static void random_groups_equal_single_steps(void **state)
             assert_int_equal(one[i].results[0].error, group[i].results[0].error);
             assert_int_equal(one[i].results[0].seq, group[i].results[0].seq);
             assert_int_equal(one[i].results[0].n_attrs, group[i].results[0].n_attrs);
+            assert_int_equal(one[i].results[0].lock_type, group[i].results[0].lock_type);
+            op_result_fini(&one[i].results[0]);
+            op_result_fini(&group[i].results[0]);
         }
         assert_same(&f->meta.drives[0].store, &f->meta.drives[1].store);
     }
     assert_true(f->meta.drives[0].store.n_changes > 150); /* else it is the errors only that were compared */
     free(one);
     free(group);
+    free(random);
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
