@@ -16,15 +16,16 @@ struct store_config {
     uint64_t max_bytes;      /* --cache-size */
     struct remote *remote;
     struct opqueue *ops;
-    bool writeback;
+    bool writeback;          /* content_publish returns when everything is on the local disk; the commits follow in order */
     bool read_only;
+    unsigned timeout_ms;     /* how long a call waits for a gateway that is away, then -EIO */
 };
 /* The journal id of a cache folder: made with it, kept in it. Called before remote_mount. Also tells the last batch number used. */
 int store_prepare(const char *dir, struct uuid *ret_journal);
 /* Opens the folder; content that was dirty after an unclean end is found again and committed in the background
    (on a stale base as a conflict, as always). */
 int store_open(const struct store_config *cfg, struct store **ret);
-void store_close(struct store *s); /* publishes what is dirty (bounded), flushes states */
+void store_close(struct store *s); /* publishes what is dirty (bounded), flushes states. Every reference to a content has been given back */
 struct store_status {
     uint64_t cached_bytes, dirty_bytes, dirty_files, uploading_bytes, uploaded_bytes;
 };
@@ -34,6 +35,11 @@ void store_status(struct store *s, struct store_status *ret);
 struct content *content_get(struct store *s, const struct attr *a);
 struct content *content_ref(struct content *c);
 void content_unref(struct content *c);
+
+/* An open file of a program, and its end. What is dirty with nothing open (late pages of a mapping, what a crash left, what could not be sent) is committed
+   within a second, again and again; while something is open that is left to content_publish. Never block. */
+void content_opened(struct content *c);
+void content_closed(struct content *c);
 
 ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off);
 /* append: at the end of file as it is then; *off is set to where the bytes went. */
@@ -46,7 +52,9 @@ void content_stat(struct content *c, uint64_t *ret_size, int64_t *ret_mtime, boo
 /* mtime set by utimensat while dirty: it goes with the commit. Returns false when the content is clean (send a setattr). */
 bool content_set_mtime(struct content *c, int64_t mtime);
 /* Commits what is dirty: uploads the missing chunks, then one batch with `extra` operations (attributes waiting for close; may be none) in front of the commit. Returns
-   when the gateway has it. ret_extra/ret_commit: results (may be NULL). last: the last writer is closing (the next commit is a new version). 0 when clean. */
+   when the gateway has it. ret_extra/ret_commit: results (may be NULL; else zeroed here, the caller ends them). last: the last writer is closing (the next commit is a new version).
+   0 when clean: then `extra` alone is sent. An extra operation that fails does not keep the content from being committed: its error is in ret_extra. With writeback the
+   results stay empty (seq 0): opqueue_on_result tells them. After an error everything is still dirty and is sent again later. */
 int content_publish(struct content *c, const struct op *extra, size_t n_extra, struct op_result *ret_extra,
                     struct op_result *ret_commit, bool last);
 /* A remote change: the newest version is now v with this size. A clean content forgets its map from [from,to) on (chunks with the same hash stay);

@@ -1,0 +1,161 @@
+/* Backing files: content/xx/INO, old versions content/v/INO.VERSION. At most store.fds_max are open; the one not used for longest is closed first. */
+#include "fusefs/cache/content_internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+void backing_path(struct content_key key, char ret[BACKING_PATH])
+{
+    if (key.of)
+        snprintf(ret, BACKING_PATH, "content/v/%llu.%llu", (unsigned long long)key.ino, (unsigned long long)key.of);
+    else
+        snprintf(ret, BACKING_PATH, "content/%02x/%llu", (unsigned)(key.ino & 0xff), (unsigned long long)key.ino);
+}
+
+static void close_one(struct store *s, struct content *c)
+{
+    DL_DELETE2(s->fd_list, c, fd_prev, fd_next);
+    s->n_fds--;
+    close(c->fd);
+    c->fd = -1;
+}
+
+static void close_idle(struct store *s)
+{
+    struct content *c, *next;
+    DL_FOREACH_SAFE2(s->fd_list, c, next, fd_next)
+    {
+        if (s->n_fds < s->fds_max)
+            return;
+        if (c->fd_users == 0)
+            close_one(s, c);
+    }
+}
+
+int backing_get(struct content *c)
+{
+    struct store *s = c->store;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->fd_lock);
+    if (c->fd < 0) {
+        char path[BACKING_PATH];
+        backing_path(c->key, path);
+        close_idle(s);
+        c->fd = openat(s->dir_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (c->fd < 0)
+            return -errno;
+        s->n_fds++;
+        DL_APPEND2(s->fd_list, c, fd_prev, fd_next);
+    } else if (s->fd_list->fd_prev != c) {
+        DL_DELETE2(s->fd_list, c, fd_prev, fd_next);
+        DL_APPEND2(s->fd_list, c, fd_prev, fd_next);
+    }
+    c->fd_users++;
+    return c->fd;
+}
+
+void backing_put(struct content *c)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->store->fd_lock);
+    c->fd_users--;
+}
+
+void backing_close(struct content *c)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->store->fd_lock);
+    if (c->fd >= 0 && c->fd_users == 0)
+        close_one(c->store, c);
+}
+
+static int write_all(int fd, const void *p, size_t n, uint64_t off)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t k = pwrite(fd, (const char *)p + done, n - done, (off_t)(off + done));
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return k < 0 ? -errno : -EIO;
+        done += (size_t)k;
+    }
+    return 0;
+}
+
+int backing_write(struct content *c, const void *p, size_t n, uint64_t off)
+{
+    int fd = backing_get(c);
+    if (fd < 0)
+        return fd;
+    int err = write_all(fd, p, n, off);
+    if (err == -ENOSPC || err == -EDQUOT) { /* the cache's disk is full: what can be fetched again gives way */
+        store_call_keeper(c->store);
+        err = -ENOSPC;
+    }
+    backing_put(c);
+    return err;
+}
+
+static int read_all(int fd, void *p, size_t n, uint64_t off)
+{
+    size_t done = 0;
+    while (done < n) {
+        ssize_t k = pread(fd, (char *)p + done, n - done, (off_t)(off + done));
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return -errno;
+        if (k == 0)
+            break;
+        done += (size_t)k;
+    }
+    memset((char *)p + done, 0, n - done);
+    return 0;
+}
+
+int backing_read(struct content *c, void *p, size_t n, uint64_t off)
+{
+    int fd = backing_get(c);
+    if (fd < 0)
+        return fd;
+    int err = read_all(fd, p, n, off);
+    backing_put(c);
+    return err;
+}
+
+static int zero(int fd, uint64_t off, uint64_t n)
+{
+    static const char zeros[64u << 10];
+    struct stat st;
+    if (fstat(fd, &st))
+        return -errno;
+    uint64_t end = off + n < (uint64_t)st.st_size ? off + n : (uint64_t)st.st_size;
+    while (off < end) {
+        size_t k = end - off < sizeof zeros ? (size_t)(end - off) : sizeof zeros;
+        int err = write_all(fd, zeros, k, off);
+        if (err)
+            return err;
+        off += k;
+    }
+    return 0;
+}
+
+int backing_punch(struct content *c, uint64_t off, uint64_t n)
+{
+    int fd = backing_get(c);
+    if (fd < 0)
+        return fd;
+    int err = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n) ? -errno : 0;
+    if (err == -EOPNOTSUPP || err == -ENOSYS)
+        err = zero(fd, off, n);
+    backing_put(c);
+    return err;
+}
+
+int backing_resize(struct content *c, uint64_t size)
+{
+    int fd = backing_get(c);
+    if (fd < 0)
+        return fd;
+    int err = ftruncate(fd, (off_t)size) ? -errno : 0;
+    backing_put(c);
+    return err;
+}
