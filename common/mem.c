@@ -20,6 +20,11 @@ void *mem_alloc(size_t size)
     return checked(calloc(1, size ? size : 1), size);
 }
 
+void *mem_alloc_raw(size_t size)
+{
+    return checked(malloc(size ? size : 1), size);
+}
+
 void *mem_calloc(size_t n, size_t size)
 {
     return checked(calloc(n ? n : 1, size ? size : 1), size);

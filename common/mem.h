@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 void *mem_alloc(size_t size);                 /* zeroed */
+void *mem_alloc_raw(size_t size);             /* not zeroed: for buffers that are filled at once */
 void *mem_calloc(size_t n, size_t size);      /* zeroed, overflow checked */
 void *mem_realloc(void *p, size_t size);
 char *mem_strdup(const char *s);              /* NULL gives NULL */

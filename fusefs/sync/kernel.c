@@ -18,7 +18,7 @@
 
 struct kernel {
     struct replica *replica;
-    struct fuse_session *se;
+    struct fuse_session *_Atomic se; /* set once, when attached */
     struct pool *notifiers;
     bool epochs;
     _Atomic uint64_t items, bumps;
@@ -59,8 +59,9 @@ struct kernel *kernel_new(struct replica *r)
 
 void kernel_attach(struct kernel *k, struct fuse_session *se)
 {
+    struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
+    k->epochs = write(fuse_session_fd(se), &n, sizeof n) == sizeof n;
     k->se = se;
-    k->epochs = bump_epoch(k);
     if (!k->epochs)
         log_info("this kernel has no epochs (Linux 6.16 has): names are cached for at most %g s", KERNEL_NAME_SECONDS_OLD);
 }
@@ -71,6 +72,11 @@ void kernel_free(struct kernel *k)
         return;
     pool_free(k->notifiers);
     free(k);
+}
+
+bool kernel_ready(const struct kernel *k)
+{
+    return k->se != NULL;
 }
 
 bool kernel_has_epochs(const struct kernel *k)

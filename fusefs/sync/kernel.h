@@ -36,6 +36,7 @@ void kernel_invalidate_later(struct kernel *k, const struct kernel_item *item);
 void kernel_empty(struct kernel *k, bool all_data);
 /* How long the kernel may keep a name of this directory, in seconds, if all is trusted. */
 double kernel_name_seconds(struct kernel *k, const struct node *dir);
+bool kernel_ready(const struct kernel *k); /* attached: what it is told it can be told to forget */
 bool kernel_has_epochs(const struct kernel *k);
 /* Figures for the status: invalidations, and how many of them had to bump the epoch. */
 void kernel_figures(const struct kernel *k, uint64_t *ret_items, uint64_t *ret_epochs);

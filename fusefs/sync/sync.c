@@ -48,7 +48,7 @@ struct sync {
 
 bool sync_trusted(struct sync *s)
 {
-    return s->caught_up && !s->emptied && clock_boot_ms() < s->lease_until - SYNC_GUARD_MS / 2;
+    return s->caught_up && !s->emptied && kernel_ready(s->cfg.kernel) && clock_boot_ms() < s->lease_until - SYNC_GUARD_MS / 2;
 }
 
 uint64_t sync_seq(struct sync *s)
