@@ -58,6 +58,8 @@ void replica_unlock(struct replica *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+static void node_settle(struct replica *r, struct node *n);
+
 struct replica *replica_new(uint64_t root_ino)
 {
     struct replica *r = mem_alloc(sizeof *r);
@@ -66,6 +68,7 @@ struct replica *replica_new(uint64_t root_ino)
     r->root->users = 1;
     r->root->nlookup = 1;
     r->root->parent = root_ino;
+    node_settle(r, r->root);
     return r;
 }
 
