@@ -1,0 +1,197 @@
+"""What the network and crashes do to mounts: nothing is lost, nothing stays wrong, no call hangs for ever."""
+import errno
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import wait_for
+
+
+class Proxy:
+    """A TCP proxy that can be cut: connections are dropped and new ones refused."""
+
+    def __init__(self, port):
+        self.target, self.open, self.pairs = port, True, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                s.close()
+                continue
+            try:
+                t = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                s.close()
+                continue
+            self.pairs.append((s, t))
+            for x, y in ((s, t), (t, s)):
+                threading.Thread(target=self.pump, args=(x, y), daemon=True).start()
+
+    @staticmethod
+    def pump(x, y):
+        try:
+            while data := x.recv(1 << 16):
+                y.sendall(data)
+        except OSError:
+            pass
+        for s in (x, y):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        self.open = False
+        for pair in self.pairs:
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        self.pairs = []
+
+    def mend(self):
+        self.open = True
+
+    def close(self):
+        self.cut()
+        self.listener.close()
+
+
+@pytest.fixture
+def proxy(gateway):
+    p = Proxy(gateway.port)
+    yield p
+    p.close()
+
+
+def status(mount):
+    return json.loads(os.getxattr(mount.path, "user.cairn.status"))
+
+
+def test_a_mount_that_was_cut_off_catches_up(mounts, proxy):
+    a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}")
+    for i in range(20):
+        with open(a / f"f{i}", "w") as f:
+            f.write("old")
+    assert all(open(b / f"f{i}").read() == "old" for i in range(20))
+    wait_for(lambda: status(b)["lease"], "a lease")
+    proxy.cut()
+    for i in range(10):
+        with open(a / f"f{i}", "w") as f:
+            f.write("new content")
+    for i in range(10, 20):
+        os.unlink(a / f"f{i}")
+    time.sleep(3)  # the lease of b is out
+    assert open(b / "f0").read() == "old"  # cut off from every gateway: it goes on from what it has
+    assert not status(b)["lease"]
+    proxy.mend()
+    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    assert all(open(b / f"f{i}").read() == "new content" for i in range(10))
+    assert sorted(os.listdir(b.path)) == sorted(f"f{i}" for i in range(10))
+
+
+def test_strict_refuses_when_cut_off(mounts, proxy):
+    b = mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}", o="strict,timeout=2")
+    open(b / "f", "w").close()
+    proxy.cut()
+    time.sleep(3)
+    with pytest.raises(OSError) as e:
+        open(b / "f")
+    assert e.value.errno == errno.EIO
+    proxy.mend()
+    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    open(b / "f").close()
+
+
+def test_a_gateway_that_is_away_is_waited_for_and_then_eio(mounts, gateway):
+    a = mounts.mount("a", o="timeout=3")
+    with open(a / "f", "w") as f:
+        f.write("kept")
+    gateway.kill()
+    begin = time.monotonic()
+    with pytest.raises(OSError) as e:
+        os.mkdir(a / "d")
+    assert e.value.errno == errno.EIO
+    assert 2 < time.monotonic() - begin < 20
+    assert open(a / "f").read() == "kept"
+    f = open(a / "g", "w") if os.path.exists(a / "g") else None
+    assert f is None
+    gateway.start()
+    wait_for(lambda: status(a)["online"], "the connection")
+    os.mkdir(a / "e")
+    assert "e" in os.listdir(a.path)
+
+
+def test_a_program_notices_nothing_but_the_wait(mounts, gateway):
+    a = mounts.mount("a")
+    data = os.urandom(1 << 20)
+    with open(a / "big", "wb") as f:
+        for i in range(64):
+            f.write(data)
+            if i in (20, 40):
+                gateway.kill()
+                threading.Timer(1.0, gateway.start).start()
+    wait_for(lambda: gateway.process.poll() is None and gateway._ready(), "the gateway")
+    a.unmount()
+    a.start()
+    assert open(a / "big", "rb").read() == data * 64
+
+
+def test_what_close_published_survives_the_death_of_everything(mounts, gateway):
+    a = mounts.mount("a")
+    for i in range(50):
+        with open(a / f"f{i}", "w") as f:
+            f.write(str(i))
+    a.kill()
+    gateway.kill()
+    gateway.start()
+    a.start()
+    assert [open(a / f"f{i}").read() for i in range(50)] == [str(i) for i in range(50)]
+
+
+def test_what_was_written_but_not_closed_is_found_again(mounts, gateway):
+    """The driver dies in the middle of a write: what had been written is journalled and is committed when it starts again."""
+    a = mounts.mount("a")
+    data = os.urandom(10 << 20)
+    fd = os.open(a / "f", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    a.kill()
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+    a.start()
+    wait_for(lambda: status(a)["dirtyFiles"] == 0, "the journal to be sent", 30)
+    assert open(a / "f", "rb").read() == data
+
+
+def test_a_client_that_missed_more_than_is_kept_starts_afresh(mounts, gateway, proxy):
+    a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}")
+    with open(a / "f", "w") as f:
+        f.write("old")
+    assert open(b / "f").read() == "old"
+    held = open(b / "f")
+    proxy.cut()
+    with open(a / "f", "w") as f:
+        f.write("new content")
+    os.mkdir(a / "d")
+    gateway.admin("changes", "trim", gateway.drive, "--keep", "0")
+    time.sleep(3)
+    proxy.mend()
+    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    assert open(b / "f").read() == "new content"
+    assert held.read() == "new content"
+    held.close()
+    assert sorted(os.listdir(b.path)) == ["d", "f"]

@@ -1,0 +1,73 @@
+"""Two mounts write the same file from the same version: both contents exist afterwards, and both users are told."""
+import os
+
+from harness import wait_for
+
+
+def conflicts(mount, folder=""):
+    return [n for n in os.listdir(mount / folder) if "(conflict, " in n]
+
+
+def test_both_contents_stay(mounts):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    with open(a / "report.txt", "w") as f:
+        f.write("base")
+    fa, fb = open(a / "report.txt", "r+"), open(b / "report.txt", "r+")
+    fa.write("from a, and longer")
+    fb.write("from b")
+    fa.close()
+    fb.close()
+    (name,) = conflicts(a)
+    assert conflicts(b) == [name]
+    assert name.startswith("report (conflict, ") and name.endswith(").txt")
+    for m in (a, b):
+        assert open(m / "report.txt").read() == "from a, and longer"
+        assert open(m / name).read() == "from b"
+
+
+def test_the_open_file_is_the_sibling_from_then_on(mounts):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    with open(a / "f", "w") as f:
+        f.write("base")
+    fb = os.open(b / "f", os.O_RDWR)
+    os.write(fb, b"b1b1")
+    with open(a / "f", "r+") as f:
+        f.write("a1a1")
+    os.fsync(fb)
+    os.write(fb, b"b2")
+    os.close(fb)
+    (name,) = conflicts(a)
+    assert open(a / name).read() == "b1b1b2" and open(a / "f").read() == "a1a1"
+    assert open(b / "f").read() == "a1a1"
+
+
+def test_renaming_over_what_somebody_else_saved(mounts):
+    """An editor that read the old version must not silently replace a newer one."""
+    a, b = mounts.mount("a"), mounts.mount("b")
+    with open(a / "f", "w") as f:
+        f.write("base")
+    assert open(b / "f").read() == "base"
+    with open(a / "f", "w") as f:
+        f.write("saved by a")
+    # b's editor saves what it derived from "base"; its program has not read the new version
+    with open(b / "f.new", "w") as f:
+        f.write("saved by b")
+    os.rename(b / "f.new", b / "f")
+    (name,) = conflicts(a)
+    assert open(a / "f").read() == open(b / "f").read() == "saved by a"
+    assert open(a / name).read() == open(b / name).read() == "saved by b"
+
+
+def test_both_users_are_told(mounts, gateway):
+    import json
+    a, b = mounts.mount("a"), mounts.mount("b")
+    with open(a / "f", "w") as f:
+        f.write("base")
+    fa, fb = open(a / "f", "r+"), open(b / "f", "r+")
+    fa.write("aaaa")
+    fb.write("bbbb")
+    fa.close()
+    fb.close()
+    for m in (a, b):
+        wait_for(lambda: any(n.get("kind") == "conflict" for n in json.loads(os.getxattr(m.path, "user.cairn.status"))["notices"]),
+                 "a notice of the conflict")
