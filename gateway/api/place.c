@@ -45,15 +45,19 @@ bool place_enter(struct call *c, const char *drive, const char *path, enum role 
         return false;
     }
     err = place_find(ret->tx, path, &ret->entry);
+    if ((err == -ENOENT || err == -ENOTDIR) && least == ROLE_VIEWER) {
+        ret->entry = (struct entry_row){0};
+        snprintf(ret->entry.name, sizeof ret->entry.name, "%s", strrchr(path, '/') + 1);
+        err = 0;
+    }
     ret->is_root = ret->entry.name[0] == 0;
     if (err == 0)
         return true;
     place_leave(ret);
     if (err == -ENOENT)
-        call_problem(c, 404, least > ROLE_VIEWER ? "parent-not-found" : "not-found", "a directory of %s does not exist", path);
+        call_problem(c, 404, "parent-not-found", "a directory of %s does not exist", path);
     else if (err == -ENOTDIR)
-        call_problem(c, least > ROLE_VIEWER ? 409 : 404, least > ROLE_VIEWER ? "not-a-directory" : "not-found",
-                     "%s leads through something that is no directory", path);
+        call_problem(c, 409, "not-a-directory", "%s leads through something that is no directory", path);
     else
         call_errno(c, err, path);
     return false;

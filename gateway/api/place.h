@@ -8,11 +8,11 @@ struct place {
     struct drive_row drive;
     struct meta_tx *tx;     /* the snapshot; NULL after place_leave */
     bool is_root;
-    /* What is there: parent and name are set in any case, ino is 0 where nothing is. The root has no parent and no name. */
+    /* What is there: name is set in any case, ino is 0 where nothing is, parent too where not even a directory is. The root has no parent and no name. */
     struct entry_row entry;
 };
-/* Checks everything that has to be checked before a path is read (role: viewer) or written. False: a problem was filled.
-   Where even the parent is not there: 404 `parent-not-found` for writers, `not-found` for readers. */
+/* Checks everything that has to be checked before a path is read (role: viewer) or written. False: a problem was filled. Where even the directory
+   is not there: for readers that is nothing there, for writers 404 `parent-not-found`. */
 bool place_enter(struct call *c, const char *drive, const char *path, enum role least, struct place *ret);
 /* The same from the query's `drive` and `path`. */
 bool place_enter_query(struct call *c, enum role least, struct place *ret);

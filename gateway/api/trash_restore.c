@@ -256,10 +256,15 @@ static int look(struct call *c, const struct uuid *drive, const char *path)
     struct meta_tx *tx;
     struct attr a;
     struct change_row death;
+    struct entry_row now;
     int err = meta->ops->snapshot(meta, drive, &tx);
     if (err)
         return err;
-    err = path[1] ? find_deleted(tx, path, &a, &death) : -EEXIST;
+    err = place_find(tx, path, &now);
+    if (err == 0 && (now.ino || !now.name[0]))
+        err = -EEXIST;
+    else if (err == 0 || err == -ENOENT || err == -ENOTDIR)
+        err = find_deleted(tx, path, &a, &death);
     meta->ops->rollback(tx);
     return err;
 }

@@ -45,13 +45,12 @@ static enum call_state answer_stored(struct call *c, const struct upload_row *u)
 
 /* ---- complete ---- */
 
-/* Which of the file's chunks have none of these hashes. */
-static enum call_state missing_problem(struct call *c, json_t *numbers)
+static enum call_state missing_problem(struct call *c, json_t *numbers /* taken */)
 {
-    CLEANUP_JSON json_t *more = json_pack("{so}", "missing", numbers);
-    return call_problem_with(c, 409, "chunks-missing", json_incref(more), "chunks are missing");
+    return call_problem_with(c, 409, "chunks-missing", json_pack("{so}", "missing", numbers), "chunks are missing");
 }
 
+/* The same for chunks that the drive does not have any more. */
 static enum call_state gone_problem(struct call *c, const struct op *op, const struct hash *gone, size_t n)
 {
     json_t *numbers = json_array();
