@@ -87,6 +87,7 @@ class Gateway:
         os.makedirs(self.data, exist_ok=True)
         self.options = list(options)
         self.process = None
+        self.ended = True  # by the test itself
         self.port = 0
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
         self.add_user(self.user, self.password)
@@ -127,6 +128,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 [program("cairn-gateway"), "serve", "--embedded", self.data, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0", *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.ended = False
         self.port = int(wait_for(lambda: self._alive() and os.path.exists(port_file) and open(port_file).read().strip(), "the gateway's port"))
         wait_for(lambda: self._alive() and self._ready(), "the gateway")
         return self
@@ -144,10 +146,12 @@ class Gateway:
 
     def stop(self, seconds=20):
         """SIGTERM: drains. Returns the exit status."""
+        self.ended = True
         return end(self.process, seconds) if self.process else None
 
     def kill(self):
         """SIGKILL: a crash."""
+        self.ended = True
         self.process.kill()
         self.process.wait()
 
@@ -179,9 +183,10 @@ class Gateway:
         return "?" + urllib.parse.urlencode({k: v for k, v in args.items() if v is not None}, quote_via=urllib.parse.quote)
 
     def close(self):
-        if self.process:
-            end(self.process)
+        """A gateway that crashed on the way, or does not end well, fails the test."""
+        status = 0 if self.ended else end(self.process)
         print(f"---- {self.log}\n{tail(self.log)}")
+        assert status == 0, f"the gateway ended with {status}"
 
 
 def is_mounted(path):

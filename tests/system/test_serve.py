@@ -102,6 +102,7 @@ def test_a_second_signal_ends_it_at_once(gateway):
         if gateway.process.poll() is None:
             gateway.process.send_signal(signal.SIGTERM)
         gateway.process.wait(5)
+        gateway.ended = True
     gateway.start()
     assert gateway.api("GET", "/files" + gateway.query(drive="home", path="/slow")).status == 404
 
