@@ -2,6 +2,7 @@
 #include "fusefs/cli/cli.h"
 
 #include <errno.h>
+#include <string.h>
 
 static int remove_one(const struct verb *self, const char *url, const char *text, bool recursive)
 {
@@ -21,7 +22,7 @@ static int remove_one(const struct verb *self, const char *url, const char *text
         if (recursive)
             buf_append_str(&path, "&recursive=true");
         int err = remote_json(r, "DELETE", path.data, NULL, NULL, NULL);
-        if (err == -ENOTEMPTY)
+        if (err == -ENOTEMPTY || (err && strcmp(remote_problem()->code, "directory-not-empty") == 0))
             status = cli_fail("%s is a directory that is not empty: use -r to remove it with all that is in it.", cli_name(text));
         else if (err)
             status = cli_fail_remote(r, err, "%s cannot be removed", cli_name(text));

@@ -61,7 +61,7 @@ static int watch(struct remote *r, const char *drive, bool has_since, uint64_t s
     if (err == -ENOENT)
         return cli_fail("you have no drive \"%s\": \"cairn drives\" lists them.", cli_name(drive));
     struct remote_wait w = {.timeout_ms = 60000};
-    while (!cli_interrupted()) {
+    for (;;) { /* Ctrl-C ends the process */
         if (!err)
             err = poll_changes(r, drive, &since, json);
         if (!err) {
@@ -79,7 +79,6 @@ static int watch(struct remote *r, const char *drive, bool has_since, uint64_t s
             return cli_fail_remote(r, err, "the changes of %s cannot be read", cli_name(drive));
         }
     }
-    return CLI_DONE;
 }
 
 static int run(const struct verb *self, int argc, char **argv)
@@ -99,7 +98,6 @@ static int run(const struct verb *self, int argc, char **argv)
     struct remote *r = cli_connect(url ? url : t.url);
     if (!r)
         return CLI_FAILED;
-    cli_catch_interrupts();
     if (!t.drive)
         t.drive = cli_drive(r, n ? argv[0] : NULL);
     int status = t.drive ? watch(r, t.drive, since_text != NULL, since, json) : CLI_FAILED;
