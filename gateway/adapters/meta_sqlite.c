@@ -235,6 +235,7 @@ int meta_sqlite_open(const char *path, struct meta **ret)
     if (!err)
         err = sqlite_checkpointer_start(m);
     if (err) {
+        log_error("metadata store: cannot open %s: %s", path, strerror(-err));
         sqlite_free(&m->base);
         return err;
     }

@@ -2,8 +2,8 @@
    gateway/ports/meta.h, declared below; meta_sqlite.c has the table of them, the connections and the schema.
 
    Readers take a connection of their own from a pool and see a snapshot. All writing goes through one connection, guarded by
-   `write_lock`, which is held for as long as a writing transaction is open: SQLite has one writer, and waiting in a mutex is fair
-   and quick, where its busy handler sleeps. Functions without a transaction join the writing one of their thread, if it has one. */
+   `write_lock`, which is held for as long as a writing transaction is open: SQLite has one writer, and a mutex wakes the next one at once, where
+   its busy handler sleeps. Functions without a transaction join the writing one of their thread, if it has one. */
 #ifndef CAIRN_GATEWAY_ADAPTERS_META_SQLITE_H
 #define CAIRN_GATEWAY_ADAPTERS_META_SQLITE_H
 #include "gateway/adapters/sqlite_conn.h"

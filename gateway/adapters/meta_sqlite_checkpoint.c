@@ -8,8 +8,7 @@
 
 #include <errno.h>
 
-#define FRAMES 4000     /* pages of log that are worth a pass: 16 MiB */
-#define FRAMES_MORE 1000 /* after a pass that readers hindered */
+#define FRAMES 4000 /* pages of log that are worth a pass: 16 MiB */
 #define READERS_MS 50
 
 struct sqlite_checkpointer {
@@ -39,17 +38,17 @@ static int committed(void *arg, sqlite3 *db, const char *name, int frames)
 
 static void pass(struct sqlite_checkpointer *p)
 {
-    int frames = 0, done;
+    int frames = 0, copied = 0;
     sqlite3_wal_checkpoint_v2(p->c->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     {
         ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->m->write_lock);
-        int rc = sqlite3_wal_checkpoint_v2(p->c->db, NULL, SQLITE_CHECKPOINT_RESTART, &frames, &done);
+        int rc = sqlite3_wal_checkpoint_v2(p->c->db, NULL, SQLITE_CHECKPOINT_RESTART, &frames, &copied);
         if (rc != SQLITE_BUSY)
             conn_errno(p->c, rc, "moving the log into the database");
         frames = rc == SQLITE_OK ? 0 : frames > 0 ? frames : FRAMES;
     }
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->lock);
-    p->at = frames ? frames + FRAMES_MORE : FRAMES;
+    p->at = frames + FRAMES; /* frames: what readers kept from beginning anew */
     p->due = false;
 }
 

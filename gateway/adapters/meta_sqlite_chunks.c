@@ -9,7 +9,7 @@
 #define CLAIM_NS (INT64_C(3600) * 1000000000)
 
 #define CHUNK_COLUMNS "c.hash, c.size, c.stored_size, c.codec, c.pack, c.place, b.bytes"
-#define CHUNK_TABLES "chunk c LEFT JOIN chunk_bytes b ON c.pack IS NULL AND b.drive = c.drive AND b.id = c.place"
+#define CHUNK_TABLES "chunk c LEFT JOIN chunk_bytes b ON c.pack IS NULL AND b.id = c.place"
 
 static int get_chunk(struct query *q, struct chunk_row *ret)
 {
@@ -78,27 +78,16 @@ static int claim(struct conn *c, const struct uuid *drive, const struct hash *h,
     return err ? err : 1;
 }
 
-/* The next place in chunk_bytes: numbers rise with time, so that the oldest are packed first. */
-static int next_place(struct conn *c, const struct uuid *drive, int64_t *ret)
-{
-    QUERY(q, c, "SELECT id FROM chunk_bytes WHERE drive = ?1 ORDER BY id DESC LIMIT 1");
-    put_id(&q, drive);
-    int found = query_step(&q);
-    *ret = found == 1 ? get_int(&q) + 1 : 1;
-    return found < 0 ? found : 0;
-}
-
 static int add_bytes(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t *ret_place)
 {
-    int err = next_place(c, drive, ret_place);
-    if (err)
-        return err;
-    QUERY(q, c, "INSERT INTO chunk_bytes (drive, id, hash, bytes) VALUES (?1, ?2, ?3, ?4)");
+    QUERY(q, c, "INSERT INTO chunk_bytes (drive, hash, bytes) VALUES (?1, ?2, ?3)");
     put_id(&q, drive);
-    put_int(&q, *ret_place);
     put_hash(&q, &k->hash);
     put_blob(&q, k->bytes, k->stored_size);
-    return query_run(&q);
+    int err = query_run(&q);
+    if (!err)
+        *ret_place = sqlite3_last_insert_rowid(c->db);
+    return err;
 }
 
 static int add(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t now)
@@ -167,7 +156,7 @@ int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limi
 static int forget_bytes(struct conn *c, const struct uuid *drive, const struct hash *h)
 {
     QUERY(q, c,
-          "DELETE FROM chunk_bytes WHERE drive = ?1 AND id = (SELECT place FROM chunk WHERE drive = ?1 AND hash = ?2 AND pack IS NULL)");
+          "DELETE FROM chunk_bytes WHERE id = (SELECT place FROM chunk WHERE drive = ?1 AND hash = ?2 AND pack IS NULL)");
     put_id(&q, drive);
     put_hash(&q, h);
     return query_run(&q);

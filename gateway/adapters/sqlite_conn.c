@@ -1,6 +1,7 @@
 #include "gateway/adapters/sqlite_conn.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "gateway/adapters/sqlite_wal_vfs.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,6 +13,7 @@ static const char settings[] = "PRAGMA journal_mode = WAL;"
                                "PRAGMA synchronous = FULL;"    /* a commit is on the disk when it returns */
                                "PRAGMA foreign_keys = OFF;"
                                "PRAGMA wal_autocheckpoint = 0;" /* meta_sqlite_checkpoint.c */
+                               "PRAGMA journal_size_limit = 67108864;"
                                "PRAGMA temp_store = MEMORY;"
                                "PRAGMA cache_size = -16000;"    /* KiB */
                                "PRAGMA mmap_size = 1073741824;";
@@ -41,7 +43,8 @@ int conn_errno(struct conn *c, int rc, const char *what)
 int conn_open(const char *path, struct conn **ret)
 {
     struct conn *c = mem_alloc(sizeof *c);
-    int rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                             sqlite_wal_vfs());
     int err = conn_errno(c, rc, path);
     if (!err) {
         sqlite3_busy_timeout(c->db, BUSY_MS);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/wait.h>
 
 static const char *names_at(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *ret)
 {
@@ -46,6 +47,32 @@ static void what_is_committed_is_there_after_a_restart(void **state)
     done(tx);
 }
 
+static void what_is_committed_outlives_its_process(void **state)
+{
+    struct fixture *f = *state;
+    f->m->ops->free(f->m);
+    pid_t child = fork();
+    if (child == 0) { /* it dies with one transaction committed, and one not */
+        if (meta_open(f->url, &f->m))
+            _exit(1);
+        struct step s = step_begin(f, 0);
+        make(&s, 1, "committed", 10, S_IFREG);
+        step_end(&s);
+        s = step_begin(f, 0);
+        make(&s, 1, "not", 11, S_IFREG);
+        step_store(&s);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    fixture_open(f);
+    struct meta_tx *tx = snapshot(f);
+    CLEANUP_BUF struct buf b = {0};
+    assert_string_equal(names_at(tx, 1, 0, &b), "committed");
+    done(tx);
+}
+
 static void a_rollback_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -83,7 +110,7 @@ static void a_snapshot_stays_as_it_was(void **state)
     done(before);
 }
 
-#define ROUNDS 40
+#define ROUNDS 20
 static void *count_up(void *arg)
 {
     struct fixture *f = arg;
@@ -106,6 +133,34 @@ static void two_writers_of_a_drive_take_turns(void **state)
     assert_int_equal(CALL(f, drive_by_id, &f->drive.id, &d), 0);
     assert_int_equal(d.used, 2 * ROUNDS);
     assert_int_equal(d.seq, (UINT64_C(1) << 40) + 2 * ROUNDS);
+}
+
+static void a_long_log_is_moved_while_others_read(void **state)
+{
+    struct fixture *f = *state;
+    static char bytes[CHUNK_INLINE_MAX];
+    const int rounds = 24, chunks = 16; /* 24 MiB */
+    for (int i = 0; i < rounds; i++) {
+        struct meta_tx *reader = snapshot(f);
+        struct step s = step_begin(f, 0);
+        for (int n = 0; n < chunks; n++) {
+            struct chunk_row c = {.size = sizeof bytes, .stored_size = sizeof bytes, .bytes = bytes};
+            c.hash.b[0] = (uint8_t)(i + 1);
+            c.hash.b[1] = (uint8_t)n;
+            memset(bytes, i + n, sizeof bytes);
+            assert_int_equal(CALL(f, chunks_add, &f->drive.id, &c, 1), 0);
+        }
+        step_end(&s);
+        done(reader);
+    }
+    fixture_reopen(f);
+    for (int i = 0; i < rounds; i++) {
+        struct hash h = {{(uint8_t)(i + 1), 3}};
+        CLEANUP(chunk_row_fini) struct chunk_row got = {0};
+        assert_int_equal(CALL(f, chunk_get, &f->drive.id, &h, &got), 0);
+        memset(bytes, i + 3, sizeof bytes);
+        assert_memory_equal(got.bytes, bytes, sizeof bytes);
+    }
 }
 
 static void a_directory_is_read_in_pages(void **state)
@@ -380,9 +435,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_is_committed_is_there_after_a_restart),
+        TEST(what_is_committed_outlives_its_process),
         TEST(a_rollback_leaves_nothing),
         TEST(a_snapshot_stays_as_it_was),
         TEST(two_writers_of_a_drive_take_turns),
+        TEST(a_long_log_is_moved_while_others_read),
         TEST(a_directory_is_read_in_pages),
         TEST(names_are_seen_as_they_were),
         TEST(a_name_tells_whom_it_belonged_to),

@@ -184,8 +184,8 @@ CREATE TABLE cut (
   PRIMARY KEY (drive, ino, version, from_segment)
 ) STRICT, WITHOUT ROWID;
 
--- pack NULL: the bytes are in chunk_bytes, in order of arrival, until a job gathers them into a pack. Apart from `chunk`, so
--- that this stays small: it is asked for every chunk of every commit.
+-- pack NULL: the bytes are in chunk_bytes until a job gathers them into a pack. Apart from `chunk`, so that this stays small (it is
+-- asked for every chunk of every commit), and by order of arrival, so that adding one touches the last page and not any.
 CREATE TABLE chunk (
   drive BLOB NOT NULL,
   hash BLOB NOT NULL,
@@ -199,12 +199,11 @@ CREATE TABLE chunk (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chunk_bytes (
+  id INTEGER PRIMARY KEY,
   drive BLOB NOT NULL,
-  id INTEGER NOT NULL,
   hash BLOB NOT NULL,
-  bytes BLOB NOT NULL,
-  PRIMARY KEY (drive, id)
-) STRICT, WITHOUT ROWID;
+  bytes BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE change (
   drive BLOB NOT NULL,
