@@ -37,7 +37,7 @@ struct conn { /* loop thread only */
     struct iovec iov[2];
     int64_t deadline_ms; /* 0: none */
     size_t lingered;
-    bool close_after, processing;
+    bool close_after, processing, refused;
     char peer[64];
     struct conn *prev, *next; /* server->conns; next alone: server->grave */
 };
@@ -66,6 +66,7 @@ static void forget(struct conn *c)
     c->next = s->grave; /* events of this round may still name it */
     s->grave = c;
     s->n_conns--;
+    s->n_refused -= c->refused;
     metric_add(s->m_connections, -1);
 }
 
@@ -443,11 +444,13 @@ static void conn_ready(struct source *src, uint32_t events)
 
 /* ---- begin and end ---- */
 
+#define BUSY_BODY "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"too-many-connections\"}"
+static char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: 95\r\nRetry-After: 1\r\n"
+                     "Connection: close\r\n\r\n" BUSY_BODY;
+_Static_assert(sizeof BUSY_BODY - 1 == 95, "Content-Length is out of step");
+
 void conn_new(struct http_server *s, int fd, const char *peer, bool refused)
 {
-    static char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: 94\r\nRetry-After: 1\r\n"
-                         "Connection: close\r\n\r\n"
-                         "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"too-many-connections\"}";
     struct conn *c = mem_alloc(sizeof *c);
     c->src.ready = conn_ready;
     c->server = s;
@@ -465,6 +468,8 @@ void conn_new(struct http_server *s, int fd, const char *peer, bool refused)
     metric_add(s->m_connections, 1);
     deadline(c, HEAD_MS);
     if (refused) {
+        c->refused = true;
+        s->n_refused++;
         metric_add(s->m_refused, 1);
         struct buf text = {.data = busy, .len = sizeof busy - 1};
         send_begin(c, &text, NULL);

@@ -37,13 +37,13 @@ static void accepted(struct http_server *s, int fd, const struct sockaddr_storag
     getnameinfo((const struct sockaddr *)from, len, peer, sizeof peer, NULL, 0, NI_NUMERICHOST);
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    unsigned all = s->n_conns + s->n_sockets, max = s->cfg.connections_max;
-    if (all >= max + REFUSALS_MAX) {
+    bool full = s->n_conns - s->n_refused + s->n_sockets >= s->cfg.connections_max;
+    if (full && s->n_refused >= REFUSALS_MAX) {
         metric_add(s->m_refused, 1);
         close(fd);
         return;
     }
-    conn_new(s, fd, peer, all >= max);
+    conn_new(s, fd, peer, full);
 }
 
 static void listener_ready(struct source *src, uint32_t events)

@@ -145,6 +145,8 @@ static int parse_request_line(struct request *rq, char *line, const char **ret_w
     *version++ = 0;
     if (strcmp(version, "HTTP/1.0") == 0)
         rq->http10 = true;
+    else if (strncmp(version, "HTTP/", 5) != 0)
+        return refuse(400, "malformed request line", ret_why);
     else if (strcmp(version, "HTTP/1.1") != 0)
         return refuse(505, "this server speaks HTTP/1.1", ret_why);
     for (int m = 0; m < HTTP_METHODS; m++)
@@ -160,9 +162,9 @@ static int parse_request_line(struct request *rq, char *line, const char **ret_w
         char *rest = strchr(target, ':') + 3;
         size_t authority = strcspn(rest, "/?");
         target = rest + authority;
-        if (*target != '/')
-            return refuse(400, "malformed request target", ret_why);
     }
+    if (*target != '/')
+        return refuse(400, "malformed request target", ret_why);
     rq->call.path = target;
     char *query = strchr(target, '?');
     if (query) {

@@ -60,6 +60,7 @@ struct http_server {
     int64_t now_ms;       /* as of the last wake-up */
     struct conn *conns, *grave;
     unsigned n_conns;     /* HTTP */
+    unsigned n_refused;   /* of these: over the limit, being told so */
     struct ws *sockets;   /* WebSockets */
     unsigned n_sockets;
     struct ws *adopting;  /* being handed to libwebsockets right now */
