@@ -105,7 +105,7 @@ static void random_operations(void **state)
     struct drive_queues *fake_queue = drive_queues_new(&fake.meta, at_once, NULL, NULL);
     static const struct uuid fake_id = {{0}};
     static struct one real[GROUP], model[GROUP];
-    for (int round = 0; round < 150; round++) {
+    for (int round = 0; round < 50; round++) {
         for (size_t i = 0; i < GROUP; i++) {
             random_op(&seed, first + (uint64_t)round, &real[i].random);
             model[i].random = real[i].random;
