@@ -89,7 +89,7 @@ int sqlite_user_list(struct meta *m, int (*each)(void *ctx, const struct user_ro
 
 /* ---- sessions ---- */
 
-#define SESSION_COLUMNS "id, user, device, token, previous, idempotency_key, last_answer, refreshed, created, expires, revoked"
+#define SESSION_COLUMNS "id, user, device, token, previous, idempotency_key, refreshed, created, expires, revoked"
 
 static void get_session(struct query *q, struct session_row *ret)
 {
@@ -99,7 +99,6 @@ static void get_session(struct query *q, struct session_row *ret)
     get_hash(q, &ret->token);
     get_hash(q, &ret->previous);
     get_text(q, ret->idempotency_key, sizeof ret->idempotency_key);
-    ret->last_answer = get_str(q);
     ret->refreshed = get_int(q);
     ret->created = get_int(q);
     ret->expires = get_int(q);
@@ -114,7 +113,6 @@ static void put_session(struct query *q, const struct session_row *s)
     put_hash(q, &s->token);
     put_hash(q, &s->previous);
     put_text(q, s->idempotency_key);
-    put_text(q, s->last_answer);
     put_int(q, s->refreshed);
     put_int(q, s->created);
     put_int(q, s->expires);
@@ -124,7 +122,7 @@ static void put_session(struct query *q, const struct session_row *s)
 int sqlite_session_add(struct meta *m, const struct session_row *s)
 {
     WRITER(w, m);
-    QUERY(q, w.c, "INSERT INTO session (" SESSION_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    QUERY(q, w.c, "INSERT INTO session (" SESSION_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
     put_session(&q, s);
     int err = query_run(&q);
     query_end(&q);
@@ -154,8 +152,8 @@ int sqlite_session_update(struct meta *m, const struct session_row *s, const str
 {
     WRITER(w, m);
     QUERY(q, w.c,
-          "UPDATE session SET user = ?2, device = ?3, token = ?4, previous = ?5, idempotency_key = ?6, last_answer = ?7, "
-          "refreshed = ?8, created = ?9, expires = ?10, revoked = ?11 WHERE id = ?1 AND token = ?12");
+          "UPDATE session SET user = ?2, device = ?3, token = ?4, previous = ?5, idempotency_key = ?6, refreshed = ?7, created = ?8, "
+          "expires = ?9, revoked = ?10 WHERE id = ?1 AND token = ?11");
     put_session(&q, s);
     put_hash(&q, expected);
     int err = query_run(&q);
@@ -174,7 +172,7 @@ int sqlite_session_list(struct meta *m, const struct uuid *user, int (*each)(voi
     put_id(&q, user);
     int err;
     while ((err = query_step(&q)) == 1) {
-        CLEANUP(session_row_fini) struct session_row s = {0};
+        struct session_row s = {0};
         get_session(&q, &s);
         if ((err = each(ctx, &s)) != 0)
             break;

@@ -280,7 +280,7 @@ static enum call_state sessions(struct call *c)
 /* Whether the session is the caller's own. 0, -ENOENT. */
 static int own_session(struct app *app, const struct principal *p, const struct uuid *id)
 {
-    CLEANUP(session_row_fini) struct session_row s = {0};
+    struct session_row s = {0};
     int err = app->meta->ops->session_by_id(app->meta, id, &s);
     return !err && !uuid_equal(&s.user, &p->user) ? -ENOENT : err;
 }

@@ -10,7 +10,6 @@
 #define TRIES 8 /* of a compare-and-set: each failure means that another one went through */
 
 #define CLEANUP_USER CLEANUP(user_row_fini)
-#define CLEANUP_SESSION CLEANUP(session_row_fini)
 
 void token_pair_fini(struct token_pair *t)
 {
@@ -90,7 +89,7 @@ static enum standing standing_of(const struct session_row *s, const struct hash 
 static int rotate_once(struct app *app, const struct uuid *id, const char *token, const char *key, int64_t now, struct token_pair *ret)
 {
     const struct meta_ops *ops = app->meta->ops;
-    CLEANUP_SESSION struct session_row s = {0};
+    struct session_row s = {0};
     CLEANUP_USER struct user_row u = {0};
     struct hash given, expected;
     uint8_t random[16];
@@ -148,13 +147,17 @@ int session_end(struct app *app, const struct uuid *id)
 {
     int err = -EAGAIN;
     for (int i = 0; i < TRIES && err == -EAGAIN; i++) {
-        CLEANUP_SESSION struct session_row s = {0};
+        struct session_row s = {0};
         err = app->meta->ops->session_by_id(app->meta, id, &s);
         if (err)
             return err;
         if (!s.revoked) {
+            /* with another token: a refresh that has read the row before this does not write it back as it was */
+            struct hash expected = s.token;
             s.revoked = true;
-            err = app->meta->ops->session_update(app->meta, &s, &s.token);
+            if (RAND_bytes(s.token.b, sizeof s.token.b) != 1)
+                return -EIO;
+            err = app->meta->ops->session_update(app->meta, &s, &expected);
         }
         if (!err)
             auth_forget(app, &s.user, id);
@@ -197,7 +200,7 @@ int session_check(struct app *app, struct principal *p, int64_t now)
     if (err)
         return err;
     if (!uuid_is_zero(&p->session)) {
-        CLEANUP_SESSION struct session_row s = {0};
+        struct session_row s = {0};
         err = app->meta->ops->session_by_id(app->meta, &p->session, &s);
         if (err == -ENOENT || (!err && (s.revoked || s.expires <= now || !uuid_equal(&s.user, &p->user))))
             return -EACCES;

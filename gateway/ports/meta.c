@@ -13,11 +13,6 @@ void user_row_fini(struct user_row *u)
     drop(&u->password_hash);
 }
 
-void session_row_fini(struct session_row *s)
-{
-    drop(&s->last_answer);
-}
-
 void change_row_fini(struct change_row *c)
 {
     drop(&c->touch);

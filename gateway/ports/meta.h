@@ -32,11 +32,9 @@ struct session_row {
     struct hash token;          /* SHA-256 of the refresh token now good */
     struct hash previous;       /* of the one before it, zero none */
     char idempotency_key[129];  /* of the refresh that made `token`, "" none */
-    char *last_answer;          /* the JSON answered then, for a repeat within 60 s; may be NULL */
     int64_t refreshed, created, expires;
     bool revoked;
 };
-void session_row_fini(struct session_row *s);
 
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_EDITOR, ROLE_OWNER };
 struct drive_row {

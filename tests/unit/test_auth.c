@@ -322,6 +322,24 @@ static void another_key_is_no_repeat(void **state)
     token_pair_fini(&b);
 }
 
+static void a_refresh_on_its_way_does_not_bring_an_ended_session_back(void **state)
+{
+    struct fixture *f = *state;
+    const struct meta_ops *ops = f->app.meta->ops;
+    struct token_pair a = {0}, b = {0};
+    struct session_row read_before;
+    struct hash expected;
+    struct uuid id;
+    assert_int_equal(session_open(&f->app, &f->user, "desk", NOW, &a), 0);
+    assert_int_equal(refresh_parse(f->app.token_secret, a.refresh, &id), 0);
+    assert_int_equal(ops->session_by_id(f->app.meta, &id, &read_before), 0);
+    assert_int_equal(session_end(&f->app, &id), 0);
+    expected = read_before.token;
+    assert_int_equal(ops->session_update(f->app.meta, &read_before, &expected), -EAGAIN);
+    assert_int_equal(rotate(f, &a, "", NOW, &b), -EKEYREVOKED);
+    token_pair_fini(&a);
+}
+
 static void sessions_end_by_themselves(void **state)
 {
     struct fixture *f = *state;
@@ -393,6 +411,7 @@ int main(void)
         ON_DATABASE(a_made_up_refresh_token_ends_nothing),
         ON_DATABASE(a_repeat_with_its_key_gets_the_same_answer),
         ON_DATABASE(another_key_is_no_repeat),
+        ON_DATABASE(a_refresh_on_its_way_does_not_bring_an_ended_session_back),
         ON_DATABASE(sessions_end_by_themselves),
         cmocka_unit_test(failures_fill_a_bucket_that_drains),
         cmocka_unit_test(successes_do_not_count),

@@ -22,7 +22,6 @@ CREATE TABLE session (
   token BLOB NOT NULL,
   previous BLOB NOT NULL,
   idempotency_key TEXT NOT NULL,
-  last_answer TEXT,
   refreshed INTEGER NOT NULL,
   created INTEGER NOT NULL,
   expires INTEGER NOT NULL,
