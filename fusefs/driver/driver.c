@@ -4,7 +4,9 @@
 #include "common/log.h"
 
 #include <limits.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
@@ -119,6 +121,8 @@ static int connect_gateway(struct mount *m, const struct uuid *journal)
     struct driver_options *o = &m->options;
     struct remote_mount_info info;
     m->remote = remote_new(o->url, o->access_token, o->refresh_token, o->on_tokens, o->ctx);
+    if (o->token_store)
+        remote_share_tokens(m->remote, o->token_store);
     int err = remote_mount(m->remote, o->drive, o->device, journal, o->read_only, &info);
     if (!err) {
         m->info = remote_info(m->remote);
@@ -210,6 +214,22 @@ struct starter {
     int ready_fd; /* told once the mount answers; -1: nobody waits */
 };
 
+/* From here on nobody may be waiting at the other end of stdin and stdout, and a pipe that stays open keeps its reader waiting for ever. Messages go on to a file if
+   stderr is one, else into the cache folder. */
+static void leave_terminal(const struct mount *m)
+{
+    struct stat st;
+    CLEANUP_FREE char *log = mem_printf("%s/driver.log", m->options.cache_dir);
+    CLEANUP_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CLEANUP_CLOSE int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+    }
+    if (fstat(STDERR_FILENO, &st) == 0 && !S_ISREG(st.st_mode) && (fd >= 0 || null >= 0))
+        dup2(fd >= 0 ? fd : null, STDERR_FILENO);
+}
+
 /* The kernel sends its first request once INIT is answered: when statfs comes back, the mount is up and the kernel can be told things. */
 static void *wait_until_up(void *arg)
 {
@@ -219,6 +239,8 @@ static void *wait_until_up(void *arg)
     if (up == 0)
         kernel_attach(s->mount->kernel, s->mount->session);
     if (s->ready_fd >= 0) {
+        if (up == 0)
+            leave_terminal(s->mount);
         ssize_t told = up == 0 ? write(s->ready_fd, "y", 1) : 0;
         (void)told; /* the parent is gone: nobody to tell */
         close(s->ready_fd);

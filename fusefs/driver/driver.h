@@ -27,7 +27,7 @@ struct driver_options {
    is up, 1 after a message on stderr that says what was wrong. */
 int driver_run(const struct driver_options *o);
 
-/* What the mount says of itself: the extended attribute user.cairn.status of its root directory, JSON: {drive, url, device, session, seq, online, lease,
+/* What the mount says of itself: the extended attribute user.cairn.status of its root directory, JSON: {drive, url, device, session, pid, seq, online, lease,
    cachedBytes, dirtyBytes, dirtyFiles, uploadingBytes, uploadedBytes, pendingOperations, writeback, readOnly, since, notices:[…]}. */
 #define DRIVER_STATUS_XATTR "user.cairn.status"
 #endif

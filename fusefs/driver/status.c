@@ -3,6 +3,8 @@
 #include "common/clock.h"
 #include "common/jsonx.h"
 
+#include <unistd.h>
+
 char *status_json(struct mount *m)
 {
     struct store_status st;
@@ -34,7 +36,8 @@ char *status_json(struct mount *m)
         {"seq", sync_seq(m->sync)},           {"cachedBytes", st.cached_bytes},       {"dirtyBytes", st.dirty_bytes},
         {"dirtyFiles", st.dirty_files},       {"uploadingBytes", st.uploading_bytes}, {"uploadedBytes", st.uploaded_bytes},
         {"pendingOperations", opqueue_pending(m->ops)}, {"knownInodes", replica_count(m->replica)},
-        {"invalidations", items},             {"epochs", epochs},
+        {"invalidations", items},             {"pid", (uint64_t)getpid()},
+                   {"epochs", epochs},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));
