@@ -1,7 +1,6 @@
 #include "common/clock.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define NS INT64_C(1000000000)
@@ -35,25 +34,44 @@ int64_t clock_ns(struct timespec ts)
     return (int64_t)ts.tv_sec * NS + ts.tv_nsec;
 }
 
-static void format(int64_t ns, const char *pattern, char ret[CLOCK_TEXT])
+static char *put_digits(char *p, unsigned v, int n)
+{
+    for (int i = n - 1; i >= 0; i--, v /= 10)
+        p[i] = (char)('0' + v % 10);
+    return p + n;
+}
+
+/* Without strftime: lists of files are full of times. Years 0 to 9999. */
+static char *put_date_time(char *p, int64_t ns, char between)
 {
     struct timespec ts = clock_timespec(ns);
     struct tm tm;
     gmtime_r(&ts.tv_sec, &tm);
-    if (strftime(ret, CLOCK_TEXT, pattern, &tm) == 0)
-        ret[0] = 0;
+    p = put_digits(p, (unsigned)(tm.tm_year + 1900), 4);
+    *p++ = '-';
+    p = put_digits(p, (unsigned)(tm.tm_mon + 1), 2);
+    *p++ = '-';
+    p = put_digits(p, (unsigned)tm.tm_mday, 2);
+    *p++ = 'T';
+    p = put_digits(p, (unsigned)tm.tm_hour, 2);
+    *p++ = between;
+    p = put_digits(p, (unsigned)tm.tm_min, 2);
+    *p++ = between;
+    return put_digits(p, (unsigned)tm.tm_sec, 2);
 }
 
 void clock_format_rfc3339(int64_t ns, char ret[CLOCK_TEXT])
 {
-    format(ns, "%Y-%m-%dT%H:%M:%S", ret);
-    size_t n = strlen(ret);
-    snprintf(ret + n, CLOCK_TEXT - n, ".%03dZ", (int)(clock_timespec(ns).tv_nsec / 1000000));
+    char *p = put_date_time(ret, ns, ':');
+    *p++ = '.';
+    p = put_digits(p, (unsigned)(clock_timespec(ns).tv_nsec / 1000000), 3);
+    memcpy(p, "Z", 2);
 }
 
 void clock_format_path(int64_t ns, char ret[CLOCK_TEXT])
 {
-    format(ns, "%Y-%m-%dT%H-%M-%SZ", ret);
+    char *p = put_date_time(ret, ns, '-');
+    memcpy(p, "Z", 2);
 }
 
 /* Exactly n digits. */

@@ -1,6 +1,7 @@
 #include "common/codec.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <zstd.h>
 
@@ -19,12 +20,28 @@ int codec_parse(const char *name, enum codec *ret)
     return 0;
 }
 
-static _Thread_local ZSTD_CCtx *compressor;
+/* One for each thread, freed when the thread ends. */
+static pthread_key_t compressor_key;
+static pthread_once_t compressor_once = PTHREAD_ONCE_INIT;
+
+static void compressor_free(void *p)
+{
+    ZSTD_freeCCtx(p);
+}
+
+static void compressor_init(void)
+{
+    pthread_key_create(&compressor_key, compressor_free);
+}
 
 static size_t compress(void *to, size_t room, const void *p, size_t n)
 {
-    if (!compressor)
+    pthread_once(&compressor_once, compressor_init);
+    ZSTD_CCtx *compressor = pthread_getspecific(compressor_key);
+    if (!compressor) {
         compressor = ZSTD_createCCtx();
+        pthread_setspecific(compressor_key, compressor);
+    }
     if (!compressor)
         return n;
     size_t stored = ZSTD_compressCCtx(compressor, to, room, p, n, 1);

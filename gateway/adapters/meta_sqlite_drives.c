@@ -37,7 +37,7 @@ int sqlite_drive(struct conn *c, const struct uuid *id, struct drive_row *ret)
 
 static int add_row(struct conn *c, const struct drive_row *d, int64_t now)
 {
-    QUERY(q, c, "INSERT INTO drive (" DRIVE_COLUMNS("") ") VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 1, ?7, ?5, ?8)");
+    QUERY(q, c, "INSERT INTO drive (" DRIVE_COLUMNS("") ") VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 1, ?7, 0, ?8)");
     put_id(&q, &d->id);
     put_id(&q, &d->owner);
     put_text(&q, d->name);

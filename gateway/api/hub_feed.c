@@ -230,7 +230,7 @@ static void feed_run(void *arg)
             say_conflict(h, &f->drive, c);
             free(c);
         }
-        if (told == 0)
+        if (told == 0 && since < to)
             log_warn("changes %llu to %llu could not be told to subscribers", (unsigned long long)since + 1, (unsigned long long)to);
         pthread_mutex_lock(&h->lock);
         f->told = told ? told : to;

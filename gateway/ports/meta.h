@@ -46,7 +46,7 @@ struct drive_row {
     uint64_t quota; /* 0: none */
     uint64_t files;      /* inodes in the tree */
     uint64_t next_ino;   /* first number not yet handed out */
-    uint64_t oldest_change; /* changes after this seq are kept; a cursor before it gets 410 */
+    uint64_t oldest_change; /* changes after this seq are kept; a cursor before it gets 410. 0: all of them are */
     int64_t last_time;   /* the newest time given in this drive: times never run backwards */
     enum role role;      /* of the user it was listed for */
 };

@@ -39,6 +39,12 @@ def test_each_kind_of_change(gateway):
     assert changes(gateway, page["next"]) == {"changes": [], "next": page["next"], "more": False}
 
 
+def test_from_the_beginning(gateway):
+    put(gateway, "/first", b"x")
+    put(gateway, "/second", b"x")
+    assert [c["path"] for c in changes(gateway, 0)["changes"]] == ["/first", "/second"]
+
+
 def test_pages(gateway):
     start = seq(gateway)
     for i in range(7):

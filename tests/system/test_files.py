@@ -1,7 +1,10 @@
 """Files over HTTP: put, read with ranges, list, move, delete, and URLs that open by themselves."""
 import hashlib
 import os
+import sqlite3
+import time
 import urllib.parse
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -266,7 +269,6 @@ def test_download_urls(gateway):
 def test_a_url_ends(gateway):
     put(gateway, "/f", b"x")
     url = gateway.api("GET", "/files/download-url" + gateway.query(drive="home", path="/f", seconds=1)).json["url"]
-    import time
     end = time.monotonic() + 10
     while open_url(gateway, url).status == 200:
         assert time.monotonic() < end
@@ -287,6 +289,28 @@ def test_nobody_reads_anothers_files(gateway):
                        ("/trash/restore", {"path": "/secret"}), ("/upload/initiate", {"path": "/x", "size": 1})):
         answer = gateway.api("POST", path, json={"drive": "home", **body}, token=bob)
         assert (answer.status, answer.code) == (404, "drive-not-found"), path
+
+
+def test_a_viewer_reads_and_writes_nothing(gateway):
+    version = put(gateway, "/f", b"x").json["version"]
+    gateway.add_user("bob")
+    bob = gateway.token_of("bob")
+    (drive,) = gateway.api("GET", "/drives").json["drives"]
+    gateway.stop()
+    with sqlite3.connect(os.path.join(gateway.data, "meta.db")) as db:
+        (user,) = db.execute("SELECT id FROM user WHERE name = 'bob'").fetchone()
+        db.execute("INSERT INTO member (drive, user, role) VALUES (?, ?, 1)", (uuid.UUID(drive["id"]).bytes, user))
+    db.close()
+    gateway.start()
+    assert get(gateway, "/f", token=bob).body == b"x"
+    for path in ("/files", "/files/download-url", "/files/versions", "/changes", "/trash"):
+        assert gateway.api("GET", path + gateway.query(drive="home", path="/f"), token=bob).status == 200, path
+    refused = [put(gateway, "/f", b"y", token=bob), gateway.api("DELETE", "/files" + gateway.query(drive="home", path="/f"), token=bob)]
+    for path, body in (("/files/move", {"from": "/f", "to": "/g"}), ("/files/directory", {"path": "/d"}), ("/files/versions/restore", {"path": "/f", "version": version}),
+                       ("/trash/restore", {"path": "/f"}), ("/upload/initiate", {"path": "/x", "size": 1})):
+        refused.append(gateway.api("POST", path, json={"drive": "home", **body}, token=bob))
+    assert {(a.status, a.code) for a in refused} == {(403, "read-only")}
+    assert get(gateway, "/f").body == b"x"
 
 
 @pytest.mark.parametrize("method, path, body, status", [
