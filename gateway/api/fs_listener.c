@@ -107,11 +107,13 @@ static void publish_group(void *arg)
     struct streams *s = g->streams;
     int64_t now = clock_boot_ms();
     for (size_t i = 0; i < g->n; i++)
-        if (stream_is_join(g->works[i].work))
+        if (stream_is_join(g->works[i].work)) {
             stream_join(g->works[i].work);
+            g->works[i].work = NULL; /* it is freed */
+        }
     for (size_t i = 0; i < g->n; i++) {
         struct drive_work *w = g->works[i].work;
-        if (!stream_is_join(w))
+        if (w)
             coherence_publish(s->coherence, &g->drive, &w->actor.session, w->last_seq, g->works[i].touches.data, w, now);
         buf_fini(&g->works[i].touches);
     }

@@ -134,15 +134,17 @@ static void stream_free(struct stream *st)
     free(st);
 }
 
-struct farewell {
+struct farewell { /* loop */
     struct streams *streams;
     struct uuid drive, session;
+    struct farewell *prev, *next;
 };
 
 static void drop_interest(void *arg)
 {
     struct farewell *f = arg;
     interest_drop(f->streams, &f->drive, &f->session);
+    DL_DELETE(f->streams->farewells, f);
     free(f);
 }
 
@@ -154,7 +156,8 @@ static void interest_end(struct stream *st, bool bye)
         return;
     st->interested = false;
     struct farewell *f = mem_alloc(sizeof *f);
-    *f = (struct farewell){s, st->drive, st->session};
+    *f = (struct farewell){.streams = s, .drive = st->drive, .session = st->session};
+    DL_APPEND(s->farewells, f);
     if (bye)
         drop_interest(f);
     else
@@ -473,6 +476,9 @@ void streams_free(struct streams *s)
 {
     if (!s)
         return;
+    struct farewell *f, *next;
+    DL_FOREACH_SAFE(s->farewells, f, next)
+        drop_interest(f);
     mounts_free(s);
     interests_free(s);
     coherence_free(s->coherence);

@@ -52,6 +52,7 @@ struct streams {
     struct coherence *coherence; /* loop */
     struct stream *first;        /* loop: all that are in */
     struct stream *invals;       /* loop: those with something in `inval` */
+    struct farewell *farewells;  /* loop: interests of streams that were lost */
     uint64_t tick_timer;
     int64_t tick_at; /* boot ms of tick_timer, 0: none */
     bool session_ticking;
