@@ -2,6 +2,7 @@
 #include "fusefs/cli/cli.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -95,12 +96,12 @@ void progress_free(struct progress *p)
     free(p);
 }
 
-static volatile sig_atomic_t interrupted;
+static atomic_bool interrupted; /* lock-free: a handler may set it */
 
 static void on_interrupt(int sig)
 {
     (void)sig;
-    interrupted = 1;
+    atomic_store(&interrupted, true);
 }
 
 void cli_catch_interrupts(void)
@@ -112,5 +113,5 @@ void cli_catch_interrupts(void)
 
 bool cli_interrupted(void)
 {
-    return interrupted != 0;
+    return atomic_load(&interrupted);
 }
