@@ -16,7 +16,7 @@ static const char settings[] = "PRAGMA journal_mode = WAL;"
                                "PRAGMA journal_size_limit = 67108864;"
                                "PRAGMA temp_store = MEMORY;"
                                "PRAGMA cache_size = -16000;"    /* KiB */
-                               "PRAGMA mmap_size = 1073741824;";
+                               "PRAGMA mmap_size = 0;"; /* a reader would unmap all of it at every commit of the writer */
 
 int conn_errno(struct conn *c, int rc, const char *what)
 {

@@ -1,7 +1,7 @@
 #include "common/jsonx.h"
 #include "common/mem.h"
 #include "common/utf8.h"
-#include "gateway/api/app.h"
+#include "gateway/api/roles.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -249,6 +249,8 @@ int access_new_ino(struct app *app, const struct uuid *drive, uint64_t *ret)
 
 void access_free(struct app *app)
 {
+    roles_free(app->roles);
+    app->roles = NULL;
     struct ino_range *r, *next;
     HASH_ITER(hh, app->inodes, r, next)
     {

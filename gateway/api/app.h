@@ -17,6 +17,7 @@ struct app {
     struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
     struct auth *auth;       /* api/auth.c: verified tokens, log-in attempts, threads for passwords; NULL: every token is looked up */
     struct ino_range *inodes; /* api/access.c: inode numbers that this process may give, per drive */
+    struct roles *roles;      /* api/roles.c: who may do what, remembered for a moment */
     uint8_t token_secret[32], url_secret[32];
     const char *public_url; /* NULL: http://ADDR:PORT of the listener */
     bool embedded;

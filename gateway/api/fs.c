@@ -68,7 +68,7 @@ struct meta_tx *fs_snapshot(struct call *c)
     struct drive_row drive;
     struct meta *meta = app_of(c)->meta;
     struct meta_tx *tx = NULL;
-    if (!access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+    if (!roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
         return NULL;
     int err = meta->ops->snapshot(meta, &drive.id, &tx);
     if (err)
@@ -137,7 +137,7 @@ static enum call_state mount_end(struct call *c)
     struct drive_row drive;
     struct uuid session;
     const char *text = call_query(c, "session", NULL);
-    if (!access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+    if (!roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
         return CALL_DONE;
     if (!text || uuid_parse(text, &session))
         return call_problem(c, 400, "bad-query", "session is missing or not a UUID");
@@ -158,7 +158,7 @@ static enum call_state more_inodes(struct call *c)
         return CALL_DONE;
     if (jsonx_u64(body, "count", &count) || count == 0 || count > INODES_MAX || jsonx_str(body, "drive", &drive_text))
         return call_problem(c, 400, "bad-json", "inodes needs drive and count, 1 to %u", INODES_MAX);
-    if (!access_drive(c, drive_text, ROLE_EDITOR, &drive))
+    if (!roles_drive(c, drive_text, ROLE_EDITOR, &drive))
         return CALL_DONE;
     int err = access_reserve_inodes(app_of(c), &drive.id, count, &first);
     if (err)

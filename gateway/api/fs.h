@@ -3,6 +3,7 @@
 #define CAIRN_GATEWAY_API_FS_H
 #include "gateway/api/app.h"
 #include "gateway/api/json_out.h"
+#include "gateway/api/roles.h"
 
 #define FS_BASE "/api/v1/fs/v1"
 #define FS_BATCH_OPS_MAX 1000

@@ -203,7 +203,7 @@ static bool check_access(struct batch *b)
     bool any_writes = false, locks = false;
     if (jsonx_str(b->framed.head, "drive", &text) == -EINVAL)
         text = NULL;
-    if (!access_drive(c, text, ROLE_VIEWER, &drive))
+    if (!roles_drive(c, text, ROLE_VIEWER, &drive))
         return false;
     for (size_t i = 0; i < b->work.n_ops; i++) {
         any_writes |= writes(&b->work.ops[i]);
@@ -255,6 +255,6 @@ enum call_state fs_batch(struct call *c)
     b->work.conclude = batch_conclude;
     b->work.done = batch_done;
     b->work.ctx = b;
-    drive_queues_submit(app_of(c)->queues, &b->work);
-    return CALL_PENDING;
+    drive_queues_submit_here(app_of(c)->queues, &b->work);
+    return CALL_PENDING; /* c and b may be gone by now */
 }

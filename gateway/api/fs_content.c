@@ -45,7 +45,7 @@ enum call_state fs_chunk_get(struct call *c)
     struct drive_row drive;
     struct chunk_row row;
     struct hash h;
-    if (!fs_query_hash(c, &h) || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+    if (!fs_query_hash(c, &h) || !roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
         return CALL_DONE;
     int err = app->meta->ops->chunk_get(app->meta, &drive.id, &h, &row);
     if (err)
@@ -106,7 +106,7 @@ enum call_state fs_chunk_put(struct call *c)
     if (codec_parse(codec, &row.codec) || size == 0 || size > CHUNK_SIZE_MAX || c->body.len > CHUNK_SIZE_MAX)
         return call_problem(c, 400, "bad-query", "codec is raw or zstd, size from 1 to 64 MiB");
     row.size = (uint32_t)size;
-    if (!access_drive(c, call_query(c, "drive", NULL), ROLE_EDITOR, &drive) || !chunk_matches(c, &row))
+    if (!roles_drive(c, call_query(c, "drive", NULL), ROLE_EDITOR, &drive) || !chunk_matches(c, &row))
         return CALL_DONE;
     int err = app->meta->ops->chunks_known(app->meta, &drive.id, &row.hash, 1, &known);
     if (err == 0 && !known)
@@ -129,7 +129,7 @@ enum call_state fs_missing(struct call *c)
         return CALL_DONE;
     if (jsonx_str(body, "drive", &text) || jsonx_arr(body, "chunks", &list) || json_array_size(list) > MISSING_MAX)
         return call_problem(c, 400, "bad-json", "missing needs drive and chunks, at most %d", MISSING_MAX);
-    if (!access_drive(c, text, ROLE_VIEWER, &drive))
+    if (!roles_drive(c, text, ROLE_VIEWER, &drive))
         return CALL_DONE;
     size_t n = json_array_size(list);
     CLEANUP_FREE struct hash *h = mem_calloc(n, sizeof *h);
@@ -306,7 +306,7 @@ enum call_state fs_read(struct call *c)
     int err = jsonx_u64(body, "inline", &inline_max);
     if ((err && err != -ENOENT) || jsonx_str(body, "drive", &text) || jsonx_arr(body, "files", &list) || json_array_size(list) > READ_FILES_MAX)
         return call_problem(c, 400, "bad-json", "read needs drive and files, at most %d", READ_FILES_MAX);
-    if (!access_drive(c, text, ROLE_VIEWER, &drive))
+    if (!roles_drive(c, text, ROLE_VIEWER, &drive))
         return CALL_DONE;
     CLEANUP_SNAPSHOT struct meta_tx *tx = NULL;
     err = app->meta->ops->snapshot(app->meta, &drive.id, &tx);

@@ -298,7 +298,7 @@ static void join_check(void *arg)
     enum role role = ROLE_NONE;
     if (auth_verify(app, j->authorization, &st->who, &j->why)) {
         j->close_code = CLOSE_TOKEN;
-    } else if (app->meta->ops->member_role(app->meta, &st->drive, &st->who.user, &role)) {
+    } else if (roles_get(app, &st->drive, &st->who.user, &role)) {
         j->close_code = CLOSE_ERROR;
         j->why = "the drive cannot be reached";
     } else if (role == ROLE_NONE) {

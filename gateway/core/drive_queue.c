@@ -192,6 +192,19 @@ void drive_queues_submit(struct drive_queues *all, struct drive_work *w)
         all->run(all->pool, queue_posted, q);
 }
 
+void drive_queues_submit_here(struct drive_queues *all, struct drive_work *w)
+{
+    pthread_mutex_lock(&all->lock);
+    struct queue *q = queue_ref(all, &w->drive);
+    queue_append(q, w);
+    if (q->state == IDLE) {
+        q->state = RUNNING;
+        queue_run(q, NULL);
+    }
+    queue_unref(q);
+    pthread_mutex_unlock(&all->lock);
+}
+
 /* ---- callers that wait ---- */
 
 struct waiter {

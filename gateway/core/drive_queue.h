@@ -53,6 +53,9 @@ struct drive_queues;
 struct drive_queues *drive_queues_new(struct meta *meta, void (*run)(void *pool, void (*fn)(void *), void *arg),
                                       void *pool, struct drive_listener *listener);
 void drive_queues_submit(struct drive_queues *q, struct drive_work *w);
+/* As submit, by a worker that may block: it runs the queue itself where nobody else does or was asked to, which saves handing the work to
+   another thread. `done` may have been called when it returns. */
+void drive_queues_submit_here(struct drive_queues *q, struct drive_work *w);
 /* Waits for done; for callers that may block (jobs, HTTP handlers on a worker). Sets w->done and ctx itself.
    Deadlocks if called from `done`. */
 int drive_queues_run(struct drive_queues *q, struct drive_work *w);
