@@ -183,6 +183,7 @@ void streams_committed(struct drive_listener *l, const struct uuid *drive, struc
         else
             drive_work_finish(w); /* nobody's knowledge is touched */
     }
+    metric_add(s->m_waited, (double)g->n);
     if (g->n)
         http_server_post(s->app->server, publish_group, g);
     else

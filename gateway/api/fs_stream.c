@@ -14,82 +14,14 @@
 #include <string.h>
 
 #define LOST_MS (LEASE_MS + 2 * LEASE_MARGIN_MS) /* a lost mount's lease is out by then */
+#define RECHECK_MS 10000
 #define CLOSE_POLICY 1008
 #define CLOSE_ERROR 1011
 #define CLOSE_REPLACED 4409 /* the session has a newer stream */
 #define CLOSE_TOKEN 4401    /* the token is not, or no longer, good */
 #define CLOSE_NO_DRIVE 4404 /* the drive is not there for this user */
-#define INVAL_MAX (512u << 10) /* a mount that is to be told more at once empties everything instead */
 
-/* ---- what coherence says ---- */
-
-static void message_begin(struct buf *b, const char *type)
-{
-    b->len = 0;
-    jout_open(b, NULL, '{');
-    jout_str(b, "t", type);
-}
-
-static void stream_send(struct stream *st, const struct buf *b)
-{
-    if (st->ws)
-        ws_send(st->ws, b->data, b->len); /* -ENOBUFS: the mount does not read; on_close follows */
-}
-
-static void message_end(struct stream *st, struct buf *b)
-{
-    jout_close(b, '}');
-    stream_send(st, b);
-}
-
-/* Touches are gathered until the group is published: one message per stream and group. */
-static void on_inval(void *ctx, void *stream_user, uint64_t seq, const char *touches)
-{
-    struct streams *s = ctx;
-    struct stream *st = stream_user;
-    if (st->inval.len)
-        buf_append(&st->inval, ",", 1);
-    buf_append_str(&st->inval, touches);
-    st->inval_seq = seq;
-    if (!st->listed) {
-        st->listed = true;
-        st->next_inval = s->invals;
-        s->invals = st;
-    }
-}
-
-void stream_flush_invals(struct streams *s)
-{
-    for (struct stream *st = s->invals, *next; st; st = next) {
-        next = st->next_inval;
-        st->listed = false;
-        CLEANUP_BUF struct buf b = {0};
-        if (st->inval.len > INVAL_MAX) {
-            message_begin(&b, "reset");
-            message_end(st, &b);
-            st->inval.len = 0;
-        }
-        message_begin(&b, "inval");
-        jout_u64(&b, "seq", st->inval_seq);
-        jout_open(&b, "changes", '[');
-        if (st->inval.len)
-            buf_append(&b, st->inval.data, st->inval.len);
-        jout_close(&b, ']');
-        buf_fini(&st->inval);
-        message_end(st, &b);
-    }
-    s->invals = NULL;
-}
-
-static void on_lease(void *ctx, void *stream_user, uint64_t beat, unsigned ms)
-{
-    (void)ctx;
-    CLEANUP_BUF struct buf b = {0};
-    message_begin(&b, "lease");
-    jout_u64(&b, "id", beat);
-    jout_u64(&b, "ms", ms);
-    message_end(stream_user, &b);
-}
+/* ---- coherence ---- */
 
 static void finish_work(void *work)
 {
@@ -176,6 +108,7 @@ static void stream_leave(struct stream *st, bool bye)
         st->listed = false;
     }
     coherence_leave(s->coherence, st->in, bye, clock_boot_ms());
+    metric_set(s->m_streams, (double)coherence_streams(s->coherence));
     st->in = NULL;
     DL_DELETE(s->first, st);
     interest_end(st, bye);
@@ -255,18 +188,6 @@ bool stream_is_join(const struct drive_work *w)
     return w->done == join_done;
 }
 
-static void welcome(struct stream *st, uint64_t seq)
-{
-    CLEANUP_BUF struct buf b = {0};
-    message_begin(&b, "welcome");
-    jout_u64(&b, "seq", seq);
-    message_end(st, &b);
-    if (st->since > seq) { /* it has seen what no longer happened */
-        message_begin(&b, "reset");
-        message_end(st, &b);
-    }
-}
-
 void stream_join(struct drive_work *w)
 {
     struct join *j = w->ctx;
@@ -281,9 +202,11 @@ void stream_join(struct drive_work *w)
                 stream_end(old, false);
             st->in = coherence_join(s->coherence, &st->drive, &st->session, j->seq, st);
             DL_APPEND(s->first, st);
+            metric_set(s->m_streams, (double)coherence_streams(s->coherence));
+            st->checked = clock_boot_ms();
             st->present = true;
             hub_presence(s->app->hub, &st->who, true);
-            welcome(st, j->seq);
+            stream_welcome(st, j->seq);
         }
     }
     join_over(j);
@@ -354,6 +277,44 @@ static int on_open(struct ws *w, const char *authorization)
     return 0;
 }
 
+/* ---- a role that was taken away ends the stream ---- */
+
+struct recheck {
+    struct streams *streams;
+    struct uuid drive, session, user;
+    bool gone;
+};
+
+static void rechecked(void *arg)
+{
+    struct recheck *r = arg;
+    struct stream *st, *next;
+    DL_FOREACH_SAFE(r->streams->first, st, next)
+        if (r->gone && uuid_equal(&st->session, &r->session) && uuid_equal(&st->who.user, &r->user))
+            stream_refuse(st, CLOSE_NO_DRIVE, "no such drive");
+    free(r);
+}
+
+static void recheck(void *arg)
+{
+    struct recheck *r = arg;
+    enum role role;
+    r->gone = roles_get(r->streams->app, &r->drive, &r->user, &role) == 0 && role == ROLE_NONE;
+    http_server_post(r->streams->app->server, rechecked, r);
+}
+
+static void recheck_sometimes(struct stream *st, int64_t now)
+{
+    if (now - st->checked < RECHECK_MS)
+        return;
+    st->checked = now;
+    struct recheck *r = mem_alloc(sizeof *r);
+    *r = (struct recheck){.streams = st->streams, .drive = st->drive, .session = st->session, .user = st->who.user};
+    pool_run(http_server_pool(st->streams->app->server), recheck, r);
+}
+
+/* ---- messages ---- */
+
 static void on_beat_or_ack(struct stream *st, const json_t *o, bool beat)
 {
     struct streams *s = st->streams;
@@ -362,11 +323,13 @@ static void on_beat_or_ack(struct stream *st, const json_t *o, bool beat)
         stream_refuse(st, CLOSE_POLICY, st->in ? "seq or id is missing" : "hello comes first");
         return;
     }
+    int64_t now = clock_boot_ms();
     if (beat)
-        coherence_beat(s->coherence, st->in, id, seq, clock_boot_ms());
+        coherence_beat(s->coherence, st->in, id, seq, now);
     else
-        coherence_ack(s->coherence, st->in, seq, clock_boot_ms());
+        coherence_ack(s->coherence, st->in, seq, now);
     stream_tick_soon(s);
+    recheck_sometimes(st, now);
 }
 
 static void on_message(struct ws *w, const char *p, size_t n, bool binary)
@@ -410,59 +373,17 @@ const struct ws_protocol fs_stream_protocol = {
     .on_close = on_close,
 };
 
-/* ---- to streams of a drive, or of a user ---- */
-
-void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino)
-{
-    CLEANUP_BUF struct buf b = {0};
-    message_begin(&b, "unlocked");
-    jout_u64(&b, "ino", ino);
-    jout_close(&b, '}');
-    for (struct stream *st = s->first, *next; st; st = next) {
-        next = st->next;
-        if (st->in && uuid_equal(&st->drive, drive))
-            stream_send(st, &b);
-    }
-}
-
-struct notice {
-    struct streams *streams;
-    struct uuid user;
-    struct buf text;
-};
-
-static void send_notice(void *arg)
-{
-    struct notice *n = arg;
-    for (struct stream *st = n->streams->first, *next; st; st = next) {
-        next = st->next;
-        if (st->in && uuid_equal(&st->who.user, &n->user))
-            stream_send(st, &n->text);
-    }
-    buf_fini(&n->text);
-    free(n);
-}
-
-/* json: an object; `t` is put in front of its members. */
-void streams_notice(struct streams *s, const struct uuid *user, const char *json)
-{
-    struct notice *n = mem_alloc(sizeof *n);
-    n->streams = s;
-    n->user = *user;
-    buf_append_str(&n->text, strcmp(json, "{}") == 0 ? "{\"t\":\"notice\"" : "{\"t\":\"notice\",");
-    buf_append_str(&n->text, json + 1);
-    http_server_post(s->app->server, send_notice, n);
-}
-
 /* ---- life ---- */
 
 struct streams *streams_new(struct app *app)
 {
     struct streams *s = mem_alloc(sizeof *s);
-    const struct coherence_io io = {.send_inval = on_inval, .send_lease = on_lease, .answered = on_answered, .ctx = s};
+    const struct coherence_io io = {.send_inval = stream_on_inval, .send_lease = stream_on_lease, .answered = on_answered, .ctx = s};
     s->listener.committed = streams_committed;
     s->app = app;
     s->coherence = coherence_new(&io);
+    s->m_streams = metric_get(METRIC_GAUGE, "cairn_mount_streams", "", "Streams of mounts");
+    s->m_waited = metric_get(METRIC_COUNTER, "cairn_commits_waited_total", "", "Commits whose answer had somebody to wait for or to tell");
     pthread_mutex_init(&s->lock, NULL);
     return s;
 }

@@ -1,4 +1,4 @@
-/* Sessions of mounts, and who must hear of what is committed in a drive. Within api/: fs.c, fs_batch.c, fs_stream.c, fs_mounts.c, fs_listener.c. */
+/* Sessions of mounts, and who must hear of what is committed in a drive. Within api/: fs.c, fs_batch.c, fs_stream.c, fs_stream_out.c, fs_mounts.c, fs_listener.c. */
 #ifndef CAIRN_GATEWAY_API_STREAMS_H
 #define CAIRN_GATEWAY_API_STREAMS_H
 #include "gateway/api/app.h"

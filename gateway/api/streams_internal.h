@@ -1,4 +1,4 @@
-/* Within fs_stream.c, fs_mounts.c and fs_listener.c.
+/* Within fs_stream.c, fs_stream_out.c, fs_mounts.c and fs_listener.c.
 
    Threads: sockets, `struct stream` and coherence belong to the event loop. `lock` guards the tables of sessions and interests, which workers use
    too; nothing is called with it held. */
@@ -20,6 +20,7 @@ struct stream { /* one socket; loop */
     bool joining;                /* its place in the drive's queue is being found: freed only after that */
     bool interested;             /* it has an interest */
     bool present;                /* hub_presence was told */
+    int64_t checked;             /* boot ms: when its user's role was looked at */
     struct coherence_stream *in; /* NULL before welcome */
     struct buf inval;            /* touches of the group that is being published, comma separated */
     uint64_t inval_seq;
@@ -59,6 +60,7 @@ struct streams {
     pthread_mutex_t lock;
     struct mount *mounts;
     struct interest *interests;
+    struct metric *m_streams, *m_waited;
 };
 
 /* fs_mounts.c */
@@ -79,8 +81,13 @@ void streams_committed(struct drive_listener *l, const struct uuid *drive, struc
 /* fs_stream.c; loop */
 bool stream_is_join(const struct drive_work *w);
 void stream_join(struct drive_work *w); /* its place is found: welcome */
-void stream_flush_invals(struct streams *s);
-void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino);
 void stream_tick_soon(struct streams *s);
 void stream_end(struct stream *st, bool bye); /* leaves coherence and closes the socket */
+
+/* fs_stream_out.c; loop */
+void stream_on_inval(void *streams, void *stream, uint64_t seq, const char *touches); /* gathered until stream_flush_invals */
+void stream_on_lease(void *streams, void *stream, uint64_t beat, unsigned ms);
+void stream_flush_invals(struct streams *s);
+void stream_welcome(struct stream *st, uint64_t seq);
+void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino);
 #endif
