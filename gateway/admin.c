@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const struct admin_verb {
-    const char *noun, *verb;
+    const char *noun, *verb; /* verb NULL: the one word is enough */
     size_t n_args;
     int (*run)(const struct admin *a);
     const char *usage, *help;
@@ -20,32 +20,46 @@ static const struct admin_verb {
     {"drive", "list", 0, admin_drive_list, "[--json]", "all drives"},
     {"drive", "quota", 2, admin_drive_quota, "NAME SIZE [--owner USER]", "limit what a drive holds (10G; none)"},
     {"drive", "rename", 2, admin_drive_rename, "NAME NEW [--owner USER]", "rename a drive"},
+    {"changes", "trim", 1, admin_changes_trim, "DRIVE --keep N [--owner USER]", "forget all but the newest N changes: mounts that missed more start afresh"},
+    {"fsck", NULL, 0, admin_fsck, "", "check every drive's names, counts, versions and chunks against each other; exit 1 if anything is wrong"},
+    {"scrub", NULL, 0, admin_scrub, "", "the same, and read every chunk and check its hash"},
 };
 #define N_VERBS (sizeof verbs / sizeof *verbs)
 
+static size_t n_words(const struct admin_verb *v)
+{
+    return v->verb ? 2 : 1;
+}
+
 static const struct admin_verb *find(const struct config *c)
 {
-    if (c->n_positional < 2)
-        return NULL;
     for (size_t i = 0; i < N_VERBS; i++)
-        if (strcmp(verbs[i].noun, c->positional[0]) == 0 && strcmp(verbs[i].verb, c->positional[1]) == 0)
+        if (c->n_positional >= n_words(&verbs[i]) && strcmp(verbs[i].noun, c->positional[0]) == 0 &&
+            (!verbs[i].verb || strcmp(verbs[i].verb, c->positional[1]) == 0))
             return &verbs[i];
     return NULL;
 }
 
+static void verb_line(FILE *out, const struct admin_verb *v, const char *lead)
+{
+    fprintf(out, "%sadmin %s%s%s%s%s\n", lead, v->noun, v->verb ? " " : "", v->verb ? v->verb : "", *v->usage ? " " : "", v->usage);
+}
+
 void admin_help(FILE *out)
 {
-    for (size_t i = 0; i < N_VERBS; i++)
-        fprintf(out, "  admin %s %s %s\n      %s\n", verbs[i].noun, verbs[i].verb, verbs[i].usage, verbs[i].help);
+    for (size_t i = 0; i < N_VERBS; i++) {
+        verb_line(out, &verbs[i], "  ");
+        fprintf(out, "      %s\n", verbs[i].help);
+    }
 }
 
 bool admin_known(const struct config *c)
 {
     const struct admin_verb *v = find(c);
-    if (v && c->n_positional == v->n_args + 2)
+    if (v && c->n_positional == v->n_args + n_words(v))
         return true;
     if (v) {
-        fprintf(stderr, "cairn-gateway: usage: cairn-gateway admin %s %s %s\n", v->noun, v->verb, v->usage);
+        verb_line(stderr, v, "cairn-gateway: usage: cairn-gateway ");
     } else {
         fprintf(stderr, "cairn-gateway: unknown: admin%s%s%s%s; there are:\n", c->n_positional ? " " : "", c->n_positional ? c->positional[0] : "",
                 c->n_positional > 1 ? " " : "", c->n_positional > 1 ? c->positional[1] : "");
@@ -56,8 +70,9 @@ bool admin_known(const struct config *c)
 
 int admin_run(struct meta *meta, const struct config *c)
 {
-    const struct admin a = {.meta = meta, .c = c, .args = c->positional + 2};
-    return find(c)->run(&a);
+    const struct admin_verb *v = find(c);
+    const struct admin a = {.meta = meta, .c = c, .args = c->positional + n_words(v)};
+    return v->run(&a);
 }
 
 int admin_failed(const char *fmt, ...)

@@ -30,4 +30,13 @@ int admin_drive_create(const struct admin *a);
 int admin_drive_list(const struct admin *a);
 int admin_drive_quota(const struct admin *a);
 int admin_drive_rename(const struct admin *a);
+int admin_changes_trim(const struct admin *a);
+int admin_fsck(const struct admin *a);
+int admin_scrub(const struct admin *a);
+struct drives {
+    struct drive_row *row;
+    size_t n;
+};
+int admin_drives(const struct admin *a, struct drives *ret); /* all of them; 0 or a negative errno */
+void admin_drives_fini(struct drives *d);
 #endif

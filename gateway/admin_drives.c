@@ -30,12 +30,7 @@ int admin_drive_create(const struct admin *a)
 
 /* ---- lists ---- */
 
-struct drives {
-    struct drive_row *row;
-    size_t n;
-};
-
-static void drives_fini(struct drives *d)
+void admin_drives_fini(struct drives *d)
 {
     free(d->row);
 }
@@ -46,6 +41,11 @@ static int collect(void *ctx, const struct drive_row *d)
     all->row = mem_realloc(all->row, (all->n + 1) * sizeof *all->row);
     all->row[all->n++] = *d;
     return 0;
+}
+
+int admin_drives(const struct admin *a, struct drives *ret)
+{
+    return a->meta->ops->drives_each(a->meta, collect, ret);
 }
 
 static void owner_name(const struct admin *a, const struct drive_row *d, char ret[65])
@@ -59,9 +59,9 @@ static void owner_name(const struct admin *a, const struct drive_row *d, char re
 
 int admin_drive_list(const struct admin *a)
 {
-    CLEANUP(drives_fini) struct drives all = {0};
+    CLEANUP(admin_drives_fini) struct drives all = {0};
     CLEANUP_JSON json_t *array = json_array();
-    int err = a->meta->ops->drives_each(a->meta, collect, &all);
+    int err = admin_drives(a, &all);
     if (err)
         return admin_errno(err, "listing the drives");
     for (size_t i = 0; i < all.n; i++) {
@@ -84,12 +84,12 @@ int admin_drive_list(const struct admin *a)
 /* The one drive that the first argument names: by its id, else by its name (of --owner, if given). 0, or says why not: 1. */
 static int find_drive(const struct admin *a, struct drive_row *ret)
 {
-    CLEANUP(drives_fini) struct drives all = {0};
+    CLEANUP(admin_drives_fini) struct drives all = {0};
     const char *name = a->args[0];
     size_t n = 0;
     struct uuid id;
     bool is_id = uuid_parse(name, &id) == 0;
-    int err = a->meta->ops->drives_each(a->meta, collect, &all);
+    int err = admin_drives(a, &all);
     if (err)
         return admin_errno(err, "looking up the drive");
     for (size_t i = 0; i < all.n; i++) {
@@ -135,4 +135,19 @@ int admin_drive_rename(const struct admin *a)
     if (err == -EEXIST)
         return admin_failed("its owner has a drive \"%s\" already", a->args[1]);
     return err ? admin_errno(err, "renaming the drive") : 0;
+}
+
+int admin_changes_trim(const struct admin *a)
+{
+    struct drive_row d;
+    if (!a->c->keep_given) {
+        admin_failed("--keep N must be given");
+        return 2;
+    }
+    int status = find_drive(a, &d);
+    if (status)
+        return status;
+    /* to keep none is to forget all that is older than the end of time */
+    int err = a->meta->ops->changes_trim(a->meta, &d.id, INT64_MAX, a->c->keep);
+    return err ? admin_errno(err, "trimming the changes") : 0;
 }

@@ -107,6 +107,14 @@ static const char *take_days(void *field, const char *v)
     return NULL;
 }
 
+/* Into a pair: whether it was given, and what. */
+static const char *take_keep(void *field, const char *v)
+{
+    struct config *c = (struct config *)((char *)field - offsetof(struct config, keep));
+    c->keep_given = true;
+    return number(v, 0, INT64_MAX, &c->keep) ? NULL : "must be a number";
+}
+
 static const char *take_rate(void *field, const char *v)
 {
     char *end;
@@ -143,7 +151,7 @@ static const struct option {
 #define FIELD(f) offsetof(struct config, f)
     {"embedded", "DIR", FIELD(embedded), take_text, NEEDS_META, false, "all in one process: short for --meta sqlite:DIR/meta.db --objects file:DIR/objects"},
     {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
-    {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES, false, "chunks: file:DIR"},
+    {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR"},
     {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
     {"events", "URL", FIELD(events), take_memory, NEEDS_STORES, false, "messages: memory: (the default)"},
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: none (the default)"},
@@ -159,6 +167,7 @@ static const struct option {
     {"admin", NULL, FIELD(admin), take_flag, VERB_ADMIN, true, "the new user is an operator"},
     {"password-stdin", NULL, FIELD(password_stdin), take_flag, VERB_ADMIN, true, "read the password from the first line of standard input"},
     {"days", "N", FIELD(days), take_days, VERB_ADMIN, true, "how long a token is good; 30 by default"},
+    {"keep", "N", FIELD(keep), take_keep, VERB_ADMIN, true, "how many of the newest changes stay"},
     {"json", NULL, FIELD(json), take_flag, VERB_ADMIN, true, "print JSON"},
     {"help", NULL, FIELD(help), take_flag, ~0u, true, "this text"},
 };

@@ -23,6 +23,8 @@ struct config {
     const char *owner;
     bool admin, json, password_stdin;
     unsigned days;
+    bool keep_given;
+    uint64_t keep; /* valid where keep_given */
     const char *positional[CONFIG_POSITIONAL_MAX]; /* words that are no options */
     size_t n_positional;
 };

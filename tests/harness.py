@@ -88,6 +88,7 @@ class Gateway:
         self.options = list(options)
         self.process = None
         self.ended = True  # by the test itself
+        self.checked = True  # at the end; a test that breaks the store says no
         self.port = 0
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
         self.add_user(self.user, self.password)
@@ -111,6 +112,12 @@ class Gateway:
     def token_of(self, name, days=1):
         """A bearer token for scripts."""
         return self.admin("user", "token", name, "--days", str(days)).stdout.strip()
+
+    def fsck(self, verb="fsck"):
+        """What is stored, checked against itself; `scrub` reads every chunk, too."""
+        done = self.admin(verb, check=False)
+        assert done.returncode == 0, f"admin {verb}:\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     # ---- the process ----
 
@@ -183,10 +190,12 @@ class Gateway:
         return "?" + urllib.parse.urlencode({k: v for k, v in args.items() if v is not None}, quote_via=urllib.parse.quote)
 
     def close(self):
-        """A gateway that crashed on the way, or does not end well, fails the test."""
+        """A gateway that crashed on the way, does not end well, or leaves what contradicts itself fails the test."""
         status = 0 if self.ended else end(self.process)
         print(f"---- {self.log}\n{tail(self.log)}")
         assert status == 0, f"the gateway ended with {status}"
+        if self.checked:
+            self.fsck()
 
 
 def is_mounted(path):

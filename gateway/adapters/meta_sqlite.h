@@ -80,6 +80,7 @@ void get_version(struct query *q, struct version_row *ret);
 int sqlite_segment_at(struct conn *c, const struct uuid *drive, uint64_t ino, uint64_t number, uint64_t at, uint64_t *ret_version,
                       struct chunk_ref ret[SEGMENT_CHUNKS]);
 size_t sqlite_segment_pack(const struct chunk_ref chunks[SEGMENT_CHUNKS], uint8_t *ret); /* bytes; ret has room for all */
+int sqlite_segment_unpack(const void *p, size_t len, struct chunk_ref ret[SEGMENT_CHUNKS]); /* -EIO; holes behind the last entry */
 #define SEGMENT_ENTRY (HASH_LEN + 4)
 
 int sqlite_chunks_add(struct conn *c, const struct uuid *drive, const struct chunk_row *chunks, size_t n, int64_t now);
@@ -162,4 +163,11 @@ int sqlite_upload_chunks_put(struct meta *m, const struct uuid *id, const struct
                              uint64_t *ret_received);
 int sqlite_upload_chunks(struct meta *m, const struct uuid *id, int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx);
 int sqlite_uploads_expire(struct meta *m, int64_t now, unsigned *ret_count);
+/* meta_sqlite_each.c */
+int sqlite_inodes_each(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);
+int sqlite_dentries_each(struct meta_tx *tx, int (*each)(void *ctx, uint64_t parent, const char *name, uint64_t ino), void *ctx);
+int sqlite_versions_each(struct meta_tx *tx, int (*each)(void *ctx, const struct version_row *v), void *ctx);
+int sqlite_segments_each(struct meta_tx *tx,
+                         int (*each)(void *ctx, uint64_t ino, uint64_t number, uint64_t version, const struct chunk_ref chunks[SEGMENT_CHUNKS]), void *ctx);
+int sqlite_chunks_each(struct meta_tx *tx, int (*each)(void *ctx, const struct chunk_row *c, uint64_t in_row), void *ctx);
 #endif

@@ -69,8 +69,10 @@ size_t sqlite_segment_pack(const struct chunk_ref chunks[SEGMENT_CHUNKS], uint8_
     return n * SEGMENT_ENTRY;
 }
 
-static int segment_unpack(const uint8_t *p, size_t len, struct chunk_ref ret[SEGMENT_CHUNKS])
+int sqlite_segment_unpack(const void *packed, size_t len, struct chunk_ref ret[SEGMENT_CHUNKS])
 {
+    const uint8_t *p = packed;
+    memset(ret, 0, SEGMENT_CHUNKS * sizeof *ret);
     if (len % SEGMENT_ENTRY || len > SEGMENT_CHUNKS * SEGMENT_ENTRY)
         return -EIO;
     for (size_t i = 0; i < len / SEGMENT_ENTRY; i++, p += SEGMENT_ENTRY) {
@@ -114,7 +116,7 @@ int sqlite_segment_at(struct conn *c, const struct uuid *drive, uint64_t ino, ui
     size_t len;
     const void *p = get_blob(&q, &len);
     *ret_version = version;
-    return segment_unpack(p, len, ret);
+    return sqlite_segment_unpack(p, len, ret);
 }
 
 /* What lies beyond the file's end is no part of it, whatever the segment's row says. */

@@ -252,6 +252,16 @@ struct meta_ops {
     int (*drives_each)(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx);
     /* Forgets changes older than this time (or, keep_max > 0, all but the newest keep_max) and moves oldest_change. */
     int (*changes_trim)(struct meta *m, const struct uuid *drive, int64_t before_ns, uint64_t keep_max);
+
+    /* ---- every row of a drive, in the order of its key, for checks; within a snapshot; each ends it by returning non-zero ---- */
+    int (*inodes_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);
+    int (*dentries_each)(struct meta_tx *tx, int (*each)(void *ctx, uint64_t parent, const char *name, uint64_t ino), void *ctx);
+    int (*versions_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct version_row *v), void *ctx);
+    int (*segments_each)(struct meta_tx *tx, int (*each)(void *ctx, uint64_t ino, uint64_t number, uint64_t version, const struct chunk_ref chunks[SEGMENT_CHUNKS]),
+                         void *ctx);
+    /* Without their bytes. in_row: how many bytes the row has of one that is in no pack. */
+    int (*chunks_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct chunk_row *c, uint64_t in_row), void *ctx);
+
     int (*ping)(struct meta *m);
     void (*free)(struct meta *m);
 };
