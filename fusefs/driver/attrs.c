@@ -44,6 +44,13 @@ int mount_attr(struct mount *m, struct node *n, struct attr *ret)
     }
 }
 
+static void last_attr(struct mount *m, const struct node *n, struct attr *ret)
+{
+    replica_lock(m->replica);
+    *ret = n->attr;
+    replica_unlock(m->replica);
+}
+
 void mount_stat(const struct mount *m, const struct attr *a, struct stat *ret)
 {
     *ret = (struct stat){
@@ -95,6 +102,12 @@ void attrs_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     int err = mount_attr(m, n, &a);
     if (err == -ENOENT)
         err = -ESTALE; /* it was removed elsewhere, and the kernel holds it still */
+    if (err && id == FUSE_ROOT_ID) { /* so that the mount's status can be asked for, and says what is wrong */
+        last_attr(m, n, &a);
+        mount_stat(m, &a, &st);
+        fuse_reply_attr(req, &st, 0);
+        return;
+    }
     if (err) {
         fuse_reply_err(req, -err);
         return;
