@@ -29,6 +29,7 @@
 
 #define MAP_PAGE 1024u            /* chunks whose hashes are asked for at once */
 #define SMALL_FILE (64u << 10)    /* fetched ahead by store_prefetch */
+#define STORE_LATE_MS 300         /* what is dirty with nothing open waits so long: pages of a mapping may still come */
 #define MAP_INLINE_MAX (1u << 20) /* bytes that may come along with a map */
 
 enum { /* chunk.flags */

@@ -21,7 +21,7 @@ static void read_ahead(struct content *c, uint64_t off, uint64_t end)
         c->read_run++;
     }
     c->read_next = end;
-    if (c->read_run == 0 || c->n_chunks < 2)
+    if (c->read_run < 2 || c->n_chunks < 2) /* one read at the start is not yet a run */
         return;
     uint64_t at = (end - 1) / c->chunk_size, window = AHEAD_BYTES / c->chunk_size, quarter = c->store->cfg.max_bytes / 4 / c->chunk_size;
     window = window > AHEAD_CHUNKS ? AHEAD_CHUNKS : window ? window : 1;
@@ -92,7 +92,9 @@ ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off)
         int err = read_chunk(c, at / c->chunk_size, from, len, (char *)p + done);
         if (err)
             return done ? (ssize_t)done : err;
-        done += len;
+        if (at >= c->size)
+            break; /* shorter by now */
+        done += len < c->size - at ? len : (size_t)(c->size - at);
     }
     if (done)
         read_ahead(c, off, off + done);

@@ -7,10 +7,9 @@
 #define SAVE_EVERY_MS 2000
 #define SAVE_AT_ONCE 32u
 #define IDLE_MAX 4096u
-#define LATE_MS 300 /* after the last close, for pages of a mapping that still come */
 #define POLL_MS 250
 #define BACK_OFF_MAX_MS 30000u
-#define CLOSE_MIN_MS 2000
+#define CLOSE_MIN_MS 300
 
 static struct timespec from_now(unsigned ms)
 {
@@ -124,7 +123,7 @@ static void *keeper_main(void *arg)
 
 void store_call_publisher(struct content *c)
 {
-    atomic_store(&c->due_ms, clock_boot_ms() + LATE_MS);
+    atomic_store(&c->due_ms, clock_boot_ms() + STORE_LATE_MS);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->store->lock);
     pthread_cond_signal(&c->store->wake_publisher);
 }
@@ -194,7 +193,7 @@ static void publish_one(struct content *c, const struct op *extra, size_t n_extr
         return;
     }
     c->back_off_ms = !err ? 0 : !c->back_off_ms ? 500 : c->back_off_ms * 2 > BACK_OFF_MAX_MS ? BACK_OFF_MAX_MS : c->back_off_ms * 2;
-    atomic_store(&c->due_ms, clock_boot_ms() + (err ? c->back_off_ms : LATE_MS));
+    atomic_store(&c->due_ms, clock_boot_ms() + (err ? c->back_off_ms : STORE_LATE_MS));
     if (err)
         log_warn("inode %llu could not be committed yet: %s", (unsigned long long)c->key.ino, strerror(-err));
 }

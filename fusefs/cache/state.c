@@ -22,7 +22,7 @@ struct state {
     pthread_mutex_t lock; /* recursive: state_begin keeps it. Guards all below */
     sqlite3 *db;
     sqlite3_stmt *q[N_QUERIES];
-    int64_t epoch; /* raised by each unclean end */
+    int64_t epoch; /* raised by each unclean end: rows of an earlier one are to be verified */
 };
 
 static int failed(struct state *s, const char *what)
@@ -31,25 +31,43 @@ static int failed(struct state *s, const char *what)
     return sqlite3_errcode(s->db) == SQLITE_FULL ? -ENOSPC : -EIO;
 }
 
-static int64_t pragma_number(struct state *s, const char *name)
+#define BOOT_LEN 64
+static void read_boot_id(char ret[BOOT_LEN])
 {
-    CLEANUP_FREE char *sql = mem_printf("PRAGMA %s", name);
-    sqlite3_stmt *q;
-    int64_t v = 0;
-    if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
-        v = sqlite3_column_int64(q, 0);
-    sqlite3_finalize(q);
-    return v;
+    ret[0] = 0;
+    CLEANUP_FILE FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!f || !fgets(ret, BOOT_LEN, f))
+        ret[0] = 0; /* then nothing is ever believed unseen */
+    ret[strcspn(ret, "\n")] = 0;
 }
 
-/* "Open" and "closed as it should be" are the parity of a number in the file's header: odd while in use. The epoch is that number / 2. */
+/* meta.closed holds the boot id under which the last user left as it should; it is empty while somebody is in. */
 static int enter(struct state *s, bool *ret_unclean)
 {
-    int64_t number = pragma_number(s, "user_version");
-    *ret_unclean = number & 1;
-    s->epoch = number / 2 + (*ret_unclean ? 1 : 0);
-    CLEANUP_FREE char *sql = mem_printf("PRAGMA synchronous = FULL; PRAGMA user_version = %lld; PRAGMA synchronous = NORMAL", (long long)(s->epoch * 2 + 1));
+    char boot[BOOT_LEN];
+    read_boot_id(boot);
+    sqlite3_stmt *q;
+    if (sqlite3_prepare_v2(s->db, "SELECT closed, epoch FROM meta", -1, &q, NULL) != SQLITE_OK)
+        return -EIO;
+    *ret_unclean = true;
+    if (sqlite3_step(q) == SQLITE_ROW) {
+        const char *closed = (const char *)sqlite3_column_text(q, 0);
+        *ret_unclean = !closed || !closed[0] || strcmp(closed, boot) != 0;
+        s->epoch = sqlite3_column_int64(q, 1) + (*ret_unclean ? 1 : 0);
+    }
+    sqlite3_finalize(q);
+    CLEANUP_FREE char *sql = mem_printf("UPDATE meta SET closed = '', epoch = %lld", (long long)s->epoch);
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : -EIO;
+}
+
+static void leave(struct state *s)
+{
+    char boot[BOOT_LEN];
+    read_boot_id(boot);
+    char *sql = sqlite3_mprintf("UPDATE meta SET closed = %Q", boot);
+    if (!sql || sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK)
+        failed(s, "closing");
+    sqlite3_free(sql);
 }
 
 static int prepare(struct state *s)
@@ -57,6 +75,8 @@ static int prepare(struct state *s)
     const char *schema = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;"
                          "CREATE TABLE IF NOT EXISTS content(ino INTEGER, of INTEGER, version INTEGER, size INTEGER, bytes INTEGER, chunk_size INTEGER,"
                          " used INTEGER, epoch INTEGER, chunks BLOB, PRIMARY KEY(ino, of)) WITHOUT ROWID;"
+                         "CREATE TABLE IF NOT EXISTS meta(one INTEGER PRIMARY KEY CHECK(one = 1), closed TEXT, epoch INTEGER);"
+                         "INSERT OR IGNORE INTO meta VALUES(1, '', 1);"
                          "CREATE INDEX IF NOT EXISTS content_used ON content(used) WHERE bytes > 0";
     if (sqlite3_exec(s->db, schema, NULL, NULL, NULL) != SQLITE_OK)
         return -EIO;
@@ -94,11 +114,8 @@ void state_close(struct state *s, bool clean)
         return;
     for (int i = 0; i < N_QUERIES; i++)
         sqlite3_finalize(s->q[i]);
-    if (clean) {
-        CLEANUP_FREE char *sql = mem_printf("PRAGMA synchronous = FULL; PRAGMA user_version = %lld", (long long)(s->epoch * 2));
-        if (sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-            failed(s, "closing");
-    }
+    if (clean)
+        leave(s);
     sqlite3_close(s->db);
     pthread_mutex_destroy(&s->lock);
     free(s);

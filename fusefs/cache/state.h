@@ -21,7 +21,7 @@ struct state_chunk {
     uint32_t flags; /* CHUNK_PRESENT, CHUNK_UNVERIFIED */
     struct hash hash;
 };
-/* ret_unclean: the last user did not call state_close(clean). */
+/* ret_unclean: the last user did not call state_close(clean), or the machine was started anew since: then nobody knows what of the backing files reached the disk. */
 int state_open(const char *path, struct state **ret, bool *ret_unclean);
 void state_close(struct state *s, bool clean);
 int state_load(struct state *s, uint64_t ino, uint64_t of, struct state_row *ret); /* -ENOENT; the caller ends chunks */

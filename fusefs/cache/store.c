@@ -187,8 +187,7 @@ void store_close(struct store *s)
         all[n++] = c;
     }
     store_save(s, all, n);
-    bool clean = syncfs(s->dir_fd) == 0; /* what is said to be cached is on the disk */
-    store_free(s, clean);
+    store_free(s, true);
 }
 
 void store_status(struct store *s, struct store_status *ret)
@@ -360,6 +359,7 @@ void store_mark_dirty(struct content *c)
 {
     struct store *s = c->store;
     c->dirty = true;
+    atomic_store(&c->due_ms, clock_boot_ms() + STORE_LATE_MS);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     if (c->in_dirty)
         return;

@@ -1,0 +1,686 @@
+/* The content cache against a gateway in memory. `test_cache SEED` repeats the random story of that seed. */
+#include "common/mem.h"
+#include "fake_gateway.h"
+#include "fusefs/cache/content.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+/* cmocka wants these before it */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define K64 (64u << 10)
+#define M4 (4u << 20)
+
+static char dir[64];
+static struct store *store;
+static unsigned long seed;
+
+static void open_store(uint64_t max_bytes, bool writeback)
+{
+    struct store_config cfg = {.dir = dir, .max_bytes = max_bytes, .writeback = writeback, .timeout_ms = 300};
+    assert_int_equal(store_open(&cfg, &store), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    gw_reset();
+    strcpy(dir, "/tmp/cairn-content-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    struct uuid id;
+    assert_int_equal(store_prepare(dir, &id), 0);
+    open_store(UINT64_C(1) << 30, false);
+    return 0;
+}
+
+static void remove_dir(const char *path)
+{
+    CLEANUP_FREE char *cmd = mem_printf("rm -rf '%s'", path);
+    assert_int_equal(system(cmd), 0);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    store_close(store);
+    store = NULL;
+    remove_dir(dir);
+    gw_reset();
+    return 0;
+}
+
+static void reopen(void)
+{
+    store_close(store);
+    open_store(UINT64_C(1) << 30, false);
+}
+
+/* As after a crash: the folder as it is at this moment, opened by a new store. What the old one had in memory is lost to it. */
+static void crash(void)
+{
+    char image[80];
+    snprintf(image, sizeof image, "%s.image", dir);
+    CLEANUP_FREE char *cmd = mem_printf("cp -a --sparse=always '%s' '%s'", dir, image);
+    assert_int_equal(system(cmd), 0);
+    gw_away = true;
+    store_close(store);
+    gw_away = false;
+    remove_dir(dir);
+    assert_int_equal(rename(image, dir), 0);
+    open_store(UINT64_C(1) << 30, false);
+}
+
+static uint8_t *pattern(size_t n, unsigned salt)
+{
+    uint8_t *p = mem_alloc(n + 1);
+    uint32_t x = salt * 2654435761u + 1;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        p[i] = (uint8_t)(x >> 24) | 1;
+    }
+    return p;
+}
+
+static void assert_reads(struct content *c, const void *want, uint64_t size)
+{
+    CLEANUP_FREE uint8_t *got = mem_alloc(size + 10);
+    assert_int_equal(content_read(c, got, size + 10, 0), size);
+    if (memcmp(got, want, size) != 0)
+        for (uint64_t i = 0; i < size; i++)
+            if (got[i] != ((const uint8_t *)want)[i])
+                fail_msg("byte %llu of %llu differs: %02x, not %02x", (unsigned long long)i, (unsigned long long)size, got[i], ((const uint8_t *)want)[i]);
+}
+
+static void assert_at_gateway(uint64_t ino, const void *want, uint64_t size)
+{
+    uint64_t n;
+    CLEANUP_FREE void *got = gw_content(ino, 0, &n);
+    assert_int_equal(n, size);
+    assert_memory_equal(got, want, size);
+}
+
+static void assert_wrote(struct content *c, const void *p, size_t n, uint64_t off)
+{
+    assert_int_equal(content_write(c, p, n, &off, false), n);
+}
+
+static void assert_appended(struct content *c, const char *text)
+{
+    uint64_t off = 0;
+    assert_int_equal(content_write(c, text, strlen(text), &off, true), strlen(text));
+}
+
+static struct content *open_content(const struct attr *a)
+{
+    struct content *c = content_get(store, a);
+    content_opened(c);
+    return c;
+}
+
+static void close_content(struct content *c)
+{
+    content_closed(c);
+    content_unref(c);
+}
+
+static int publish(struct content *c)
+{
+    return content_publish(c, NULL, 0, NULL, NULL, true);
+}
+
+/* ---- reading ---- */
+
+static void test_small_file_is_one_request(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(5000, 1);
+    struct attr a = gw_write(7, p, 5000, M4);
+    struct content *c = open_content(&a);
+    assert_reads(c, p, 5000);
+    assert_reads(c, p, 5000);
+    assert_int_equal(gw_counts.reads, 1);
+    assert_int_equal(gw_counts.gets, 0);
+    close_content(c);
+}
+
+static void test_large_file_is_fetched_chunk_by_chunk(void **state)
+{
+    (void)state;
+    size_t size = 5 * M4 + 77;
+    CLEANUP_FREE uint8_t *p = pattern(size, 2);
+    struct attr a = gw_write(7, p, size, M4);
+    struct content *c = open_content(&a);
+    uint8_t got[10];
+    assert_int_equal(content_read(c, got, 10, 3 * M4 + 5), 10);
+    assert_memory_equal(got, p + 3 * M4 + 5, 10);
+    assert_int_equal(gw_counts.gets, 1);
+    assert_reads(c, p, size);
+    assert_int_equal(gw_counts.gets, 5); /* the last one came with the map */
+    close_content(c);
+}
+
+static void test_holes_need_no_bytes(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = mem_alloc(8 * K64);
+    p[5 * K64 + 3] = 9;
+    struct attr a = gw_write(7, p, 8 * K64, K64);
+    struct content *c = open_content(&a);
+    assert_reads(c, p, 8 * K64);
+    assert_int_equal(content_seek(c, 0, SEEK_DATA), 5 * K64);
+    assert_int_equal(content_seek(c, 5 * K64, SEEK_HOLE), 6 * K64);
+    assert_int_equal(content_seek(c, 6 * K64, SEEK_DATA), -ENXIO);
+    assert_int_equal(content_seek(c, 8 * K64, SEEK_HOLE), -ENXIO);
+    struct store_status st;
+    store_status(store, &st);
+    assert_int_equal(st.cached_bytes, K64);
+    close_content(c);
+}
+
+static void test_a_remount_finds_what_was_cached(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(3 * K64, 3);
+    struct attr a = gw_write(7, p, 3 * K64, K64);
+    struct content *c = open_content(&a);
+    assert_reads(c, p, 3 * K64);
+    close_content(c);
+    reopen();
+    gw_away = true;
+    c = open_content(&a);
+    assert_reads(c, p, 3 * K64);
+    gw_away = false;
+    close_content(c);
+    struct store_status st;
+    store_status(store, &st);
+    assert_int_equal(st.cached_bytes, 3 * K64);
+}
+
+static void test_a_gateway_that_is_away(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(100, 3);
+    struct attr a = gw_write(7, p, 100, K64);
+    struct content *c = open_content(&a);
+    gw_away = true;
+    char b[10];
+    assert_int_equal(content_read(c, b, 10, 0), -EIO);
+    gw_away = false;
+    assert_reads(c, p, 100);
+    close_content(c);
+}
+
+static void test_damage_on_the_way(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(M4, 4);
+    struct attr a = gw_write(7, p, M4, M4);
+    struct content *c = open_content(&a);
+    gw_damage = true;
+    assert_reads(c, p, M4);
+    close_content(c);
+}
+
+static void test_remote_change_keeps_equal_chunks(void **state)
+{
+    (void)state;
+    size_t size = 4 * M4;
+    CLEANUP_FREE uint8_t *p = pattern(size, 5);
+    struct attr a = gw_write(7, p, size, M4);
+    struct content *c = open_content(&a);
+    assert_reads(c, p, size);
+    gw_reset_counts();
+    p[M4 + 5] ^= 0x55;
+    a = gw_write(7, p, size, M4);
+    assert_true(content_remote_changed(c, &a, M4 + 5, M4 + 6));
+    assert_false(content_remote_changed(c, &a, M4 + 5, M4 + 6));
+    assert_reads(c, p, size);
+    assert_int_equal(gw_counts.gets, 1);
+    close_content(c);
+    /* and of one that was not told: everything is compared, nothing else is fetched */
+    p[0] ^= 0x55;
+    a = gw_write(7, p, size - 5, M4);
+    c = open_content(&a);
+    assert_reads(c, p, size - 5);
+    assert_int_equal(gw_counts.gets, 3);
+    close_content(c);
+}
+
+static void test_a_version_that_was_thinned_out(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(2 * M4, 6), *q = pattern(M4, 7);
+    struct attr a = gw_write(7, p, 2 * M4, M4);
+    struct content *c = open_content(&a);
+    char b[8];
+    assert_int_equal(content_read(c, b, 8, 0), 8);
+    gw_delete(7);
+    gw_write(7, q, M4, M4);
+    gw_forget_chunks();
+    assert_int_equal(content_read(c, b, 8, M4 + 100), 0); /* the newest is shorter */
+    assert_reads(c, q, M4);
+    close_content(c);
+}
+
+static void test_old_versions(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(3 * K64, 8), *q = pattern(K64, 9);
+    struct attr old = gw_write(7, p, 3 * K64, K64), new = gw_write(7, q, K64, K64);
+    struct content *c = open_content(&new), *v = content_get_version(store, 7, old.version, old.size, old.chunk_size);
+    assert_reads(c, q, K64);
+    assert_reads(v, p, 3 * K64);
+    uint64_t off = 0;
+    assert_int_equal(content_write(v, "x", 1, &off, false), -EROFS);
+    assert_int_equal(content_truncate(v, 0), -EROFS);
+    close_content(c);
+    content_unref(v);
+}
+
+static void test_small_files_ahead(void **state)
+{
+    (void)state;
+    struct attr a[50];
+    char text[32];
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(text, sizeof text, "this is file %u", i);
+        a[i] = gw_write(100 + i, text, strlen(text), M4);
+    }
+    store_prefetch(store, a, 50);
+    for (unsigned i = 0; i < 50; i++) {
+        snprintf(text, sizeof text, "this is file %u", i);
+        struct content *c = open_content(&a[i]);
+        assert_reads(c, text, strlen(text));
+        close_content(c);
+    }
+    assert_true(gw_counts.reads < 50);
+}
+
+/* ---- writing ---- */
+
+static void test_a_small_commit_is_one_batch(void **state)
+{
+    (void)state;
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "hello", 5, 0);
+    assert_reads(c, "hello", 5);
+    struct op_result res;
+    assert_int_equal(content_publish(c, NULL, 0, NULL, &res, true), 0);
+    assert_int_equal(res.version, content_version(c));
+    op_result_fini(&res);
+    assert_at_gateway(7, "hello", 5);
+    assert_int_equal(gw_counts.batches, 1);
+    assert_int_equal(gw_counts.puts + gw_counts.asks + gw_counts.reads, 0);
+    bool dirty;
+    content_stat(c, NULL, NULL, &dirty);
+    assert_false(dirty);
+    assert_string_equal(content_state(c, NULL), "clean");
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.batches, 1);
+    close_content(c);
+}
+
+static void test_one_byte_of_a_large_file(void **state)
+{
+    (void)state;
+    size_t size = 6 * M4;
+    CLEANUP_FREE uint8_t *p = pattern(size, 10);
+    struct attr a = gw_write(7, p, size, M4);
+    struct content *c = open_content(&a);
+    p[2 * M4 + 9] = 0;
+    assert_wrote(c, &p[2 * M4 + 9], 1, 2 * M4 + 9);
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.gets, 1);
+    assert_int_equal(gw_counts.puts, 1);
+    assert_at_gateway(7, p, size);
+    close_content(c);
+}
+
+static void test_a_large_file_is_sent_while_it_is_written(void **state)
+{
+    (void)state;
+    size_t size = 5 * M4 + 1000;
+    CLEANUP_FREE uint8_t *p = pattern(size, 11);
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    for (size_t off = 0; off < size; off += 128u << 10)
+        assert_wrote(c, p + off, size - off < (128u << 10) ? size - off : 128u << 10, off);
+    struct store_status st;
+    for (int i = 0; i < 2000; i++) {
+        store_status(store, &st);
+        if (st.uploaded_bytes == 5 * M4)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    assert_int_equal(st.uploaded_bytes, 5 * M4);
+    assert_int_equal(gw_counts.batches, 0);
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.puts, 5);
+    assert_at_gateway(7, p, size);
+    close_content(c);
+}
+
+static void test_known_chunks_are_not_sent(void **state)
+{
+    (void)state;
+    size_t size = 3 * M4;
+    CLEANUP_FREE uint8_t *p = pattern(size, 12);
+    gw_write(6, p, size, M4);
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, p, size, 0);
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.puts, 0);
+    assert_at_gateway(7, p, size);
+    close_content(c);
+}
+
+static void test_chunks_that_went_missing_are_sent_again(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(2 * M4, 13);
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, p, 2 * M4, 0);
+    gw_refuse = -EDQUOT;
+    assert_int_equal(publish(c), -EDQUOT); /* by now the chunks are there */
+    assert_int_equal(gw_counts.puts, 2);
+    gw_forget_chunks();
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.puts, 4);
+    assert_at_gateway(7, p, 2 * M4);
+    close_content(c);
+}
+
+static void test_a_cut_tail_never_comes_back(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(4 * K64, 14), *want = mem_alloc(4 * K64);
+    struct attr a = gw_write(7, p, 4 * K64, K64);
+    struct content *c = open_content(&a);
+    assert_int_equal(content_truncate(c, K64 + 100), 0);
+    assert_int_equal(content_truncate(c, 4 * K64), 0);
+    memcpy(want, p, K64 + 100);
+    assert_reads(c, want, 4 * K64);
+    assert_int_equal(publish(c), 0);
+    assert_at_gateway(7, want, 4 * K64);
+    assert_reads(c, want, 4 * K64);
+    close_content(c);
+}
+
+static void test_extra_operations(void **state)
+{
+    (void)state;
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    struct op extra[2] = {{.kind = OP_SETATTR, .ino = 7, .set = SET_MODE}, {.kind = OP_RMDIR, .parent = 1, .name = (char *)"full"}};
+    struct op_result res_extra[2], res;
+    assert_wrote(c, "abc", 3, 0);
+    assert_int_equal(content_publish(c, extra, 1, res_extra, &res, false), 0);
+    assert_int_equal(gw_counts.batches, 1);
+    op_result_fini(&res);
+    assert_wrote(c, "xyz", 3, 0);
+    assert_int_equal(content_publish(c, extra, 2, res_extra, &res, false), 0); /* the second one fails: the content is committed all the same */
+    assert_int_equal(res_extra[0].error, 0);
+    assert_int_equal(res_extra[1].error, -ENOTEMPTY);
+    assert_int_equal(res.error, 0);
+    op_result_fini(&res);
+    assert_at_gateway(7, "xyz", 3);
+    close_content(c);
+}
+
+static void test_a_stale_base_is_a_conflict(void **state)
+{
+    (void)state;
+    struct attr a = gw_write(7, "base", 4, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "mine!", 5, 0);
+    struct attr theirs = gw_write(7, "theirs", 6, K64);
+    assert_false(content_remote_changed(c, &theirs, 0, 6));
+    assert_reads(c, "mine!", 5);
+    assert_int_equal(publish(c), 0);
+    uint64_t sibling = gw_last_ino();
+    assert_int_equal(content_ino(c), sibling);
+    assert_string_equal(content_state(c, NULL), "conflict");
+    assert_at_gateway(7, "theirs", 6);
+    assert_at_gateway(sibling, "mine!", 5);
+    struct content *d = open_content(&theirs);
+    assert_ptr_not_equal(c, d);
+    assert_reads(d, "theirs", 6);
+    assert_wrote(c, "MINE", 4, 0);
+    assert_int_equal(publish(c), 0);
+    assert_at_gateway(sibling, "MINE!", 5);
+    close_content(c);
+    close_content(d);
+    reopen();
+    a = gw_attr(sibling);
+    c = open_content(&a);
+    assert_reads(c, "MINE!", 5);
+    close_content(c);
+}
+
+static void test_late_appends_go_behind(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(K64 - 3, 15);
+    struct attr a = gw_write(7, p, K64 - 3, K64);
+    struct content *c = open_content(&a);
+    assert_appended(c, "one");
+    assert_appended(c, "two");
+    gw_append(7, "theirs", 6);
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.late_appends, 1);
+    assert_int_equal(gw_counts.conflicts, 0);
+    CLEANUP_FREE uint8_t *want = mem_alloc(K64 + 20);
+    memcpy(want, p, K64 - 3);
+    memcpy(want + K64 - 3, "theirsonetwo", 12);
+    assert_at_gateway(7, want, K64 + 9);
+    assert_reads(c, want, K64 + 9);
+    gw_append(7, "again", 5);
+    assert_appended(c, "three");
+    assert_int_equal(publish(c), 0);
+    memcpy(want + K64 + 9, "againthree", 10);
+    assert_reads(c, want, K64 + 19);
+    assert_at_gateway(7, want, K64 + 19);
+    close_content(c);
+}
+
+static void test_an_answer_that_was_lost(void **state)
+{
+    (void)state;
+    struct attr a = gw_write(7, "base", 4, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "first", 5, 0);
+    gw_lose_answer = true;
+    assert_int_equal(publish(c), -EIO);
+    assert_wrote(c, "SECOND", 6, 2);
+    assert_int_equal(publish(c), 0);
+    assert_int_equal(gw_counts.conflicts, 0);
+    assert_at_gateway(7, "fiSECOND", 8);
+    close_content(c);
+}
+
+static void test_late_pages_are_committed_by_themselves(void **state)
+{
+    (void)state;
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "late", 4, 0);
+    close_content(c);
+    for (int i = 0; i < 500 && gw_attr(7).version == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_at_gateway(7, "late", 4);
+}
+
+static void test_writeback(void **state)
+{
+    (void)state;
+    store_close(store);
+    open_store(UINT64_C(1) << 30, true);
+    gw_away = true;
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "soon", 4, 0);
+    assert_int_equal(publish(c), 0);
+    close_content(c);
+    gw_away = false;
+    for (int i = 0; i < 500 && gw_attr(7).version == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_at_gateway(7, "soon", 4);
+}
+
+static void test_fallocate(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(4 * K64, 16);
+    struct attr a = gw_write(7, p, 4 * K64, K64);
+    struct content *c = open_content(&a);
+    assert_int_equal(content_fallocate(c, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, K64 / 2, 2 * K64), 0);
+    memset(p + K64 / 2, 0, 2 * K64);
+    assert_int_equal(content_fallocate(c, FALLOC_FL_COLLAPSE_RANGE, 0, K64), -EOPNOTSUPP);
+    assert_int_equal(content_fallocate(c, FALLOC_FL_PUNCH_HOLE, 0, K64), -EOPNOTSUPP);
+    assert_reads(c, p, 4 * K64);
+    assert_int_equal(content_seek(c, K64, SEEK_DATA), 2 * K64 + K64 / 2);
+    assert_int_equal(publish(c), 0);
+    assert_at_gateway(7, p, 4 * K64);
+    assert_int_equal(content_seek(c, K64, SEEK_DATA), 2 * K64);
+    assert_int_equal(content_fallocate(c, 0, 0, 5 * K64), 0);
+    assert_int_equal(content_fallocate(c, FALLOC_FL_ZERO_RANGE, 5 * K64 - 10, 20), 0);
+    uint64_t size;
+    content_stat(c, &size, NULL, NULL);
+    assert_int_equal(size, 5 * K64 + 10);
+    close_content(c);
+}
+
+static void test_a_deleted_inode_takes_its_writes_along(void **state)
+{
+    (void)state;
+    struct attr a = gw_write(7, "base", 4, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "lost", 4, 0);
+    gw_delete(7);
+    assert_int_equal(publish(c), -ENOENT);
+    close_content(c);
+    struct store_status st = {.dirty_files = 1};
+    for (int i = 0; i < 500 && st.dirty_files; i++) {
+        store_status(store, &st);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    assert_int_equal(st.dirty_files, 0);
+}
+
+/* ---- crashes ---- */
+
+static void wait_until_clean(void)
+{
+    struct store_status st = {.dirty_files = 1};
+    for (int i = 0; i < 1000 && st.dirty_files; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        store_status(store, &st);
+    }
+    assert_int_equal(st.dirty_files, 0);
+}
+
+static void test_a_crash_with_dirty_chunks(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(4 * K64, 17), *zeros = mem_alloc(K64);
+    struct attr a = gw_write(7, p, 4 * K64, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "dirty", 5, K64 + 7);
+    assert_wrote(c, zeros, K64, 2 * K64); /* zeros that were written are not bytes that are absent */
+    memcpy(p + K64 + 7, "dirty", 5);
+    memset(p + 2 * K64, 0, K64);
+    close_content(c);
+    crash();
+    c = open_content(&a);
+    assert_reads(c, p, 4 * K64);
+    close_content(c);
+    wait_until_clean();
+    assert_at_gateway(7, p, 4 * K64);
+    assert_int_equal(gw_counts.conflicts, 0);
+}
+
+static void test_a_crash_right_after_a_commit(void **state)
+{
+    (void)state;
+    struct attr a = gw_write(7, "base", 4, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "new content", 11, 0);
+    gw_lose_answer = true;
+    assert_int_equal(publish(c), -EIO);
+    close_content(c);
+    crash();
+    wait_until_clean();
+    assert_int_equal(gw_counts.conflicts, 0);
+    assert_at_gateway(7, "new content", 11);
+}
+
+static void test_clean_chunks_are_verified_after_a_crash(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(2 * M4, 18);
+    struct attr a = gw_write(7, p, 2 * M4, M4);
+    struct content *c = open_content(&a);
+    assert_reads(c, p, 2 * M4);
+    close_content(c);
+    reopen();
+    crash();
+    CLEANUP_FREE char *path = mem_printf("%s/content/07/7", dir);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "damaged", 7, 100), 7); /* what the machine lost when it went down */
+    close(fd);
+    gw_reset_counts();
+    c = open_content(&a);
+    assert_reads(c, p, 2 * M4);
+    assert_int_equal(gw_counts.gets, 1);
+    close_content(c);
+}
+
+int main(int argc, char **argv)
+{
+    seed = argc > 1 ? strtoul(argv[1], NULL, 0) : (unsigned long)time(NULL);
+#define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(small_file_is_one_request),
+        T(large_file_is_fetched_chunk_by_chunk),
+        T(holes_need_no_bytes),
+        T(a_remount_finds_what_was_cached),
+        T(a_gateway_that_is_away),
+        T(damage_on_the_way),
+        T(remote_change_keeps_equal_chunks),
+        T(a_version_that_was_thinned_out),
+        T(old_versions),
+        T(small_files_ahead),
+        T(a_small_commit_is_one_batch),
+        T(one_byte_of_a_large_file),
+        T(a_large_file_is_sent_while_it_is_written),
+        T(known_chunks_are_not_sent),
+        T(chunks_that_went_missing_are_sent_again),
+        T(a_cut_tail_never_comes_back),
+        T(extra_operations),
+        T(a_stale_base_is_a_conflict),
+        T(late_appends_go_behind),
+        T(an_answer_that_was_lost),
+        T(late_pages_are_committed_by_themselves),
+        T(writeback),
+        T(fallocate),
+        T(a_deleted_inode_takes_its_writes_along),
+        T(a_crash_with_dirty_chunks),
+        T(a_crash_right_after_a_commit),
+        T(clean_chunks_are_verified_after_a_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
