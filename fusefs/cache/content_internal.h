@@ -170,6 +170,7 @@ void content_load(struct content *c); /* what state.db knows of it; lock held, n
 /* ---- files.c: backing files ---- */
 #define BACKING_PATH 80
 void backing_path(struct content_key key, char ret[BACKING_PATH]); /* below the cache folder */
+int backing_make_dir(struct store *s, struct content_key key); /* the folder that it is in */
 int backing_get(struct content *c); /* an open fd or negative errno; each is given back */
 void backing_put(struct content *c);
 void backing_close(struct content *c); /* when nobody uses it */

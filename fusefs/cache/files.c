@@ -13,6 +13,28 @@ void backing_path(struct content_key key, char ret[BACKING_PATH])
         snprintf(ret, BACKING_PATH, "content/%02x/%llu", (unsigned)(key.ino & 0xff), (unsigned long long)key.ino);
 }
 
+int backing_make_dir(struct store *s, struct content_key key)
+{
+    char path[BACKING_PATH];
+    backing_path(key, path);
+    *strrchr(path, '/') = 0;
+    return mkdirat(s->dir_fd, path, 0700) && errno != EEXIST ? -errno : 0;
+}
+
+static int open_file(struct store *s, struct content_key key)
+{
+    char path[BACKING_PATH];
+    backing_path(key, path);
+    int fd = openat(s->dir_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno == ENOENT) {
+        int err = backing_make_dir(s, key);
+        if (err)
+            return err;
+        fd = openat(s->dir_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    return fd < 0 ? -errno : fd;
+}
+
 static void close_one(struct store *s, struct content *c)
 {
     DL_DELETE2(s->fd_list, c, fd_prev, fd_next);
@@ -38,12 +60,11 @@ int backing_get(struct content *c)
     struct store *s = c->store;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->fd_lock);
     if (c->fd < 0) {
-        char path[BACKING_PATH];
-        backing_path(c->key, path);
         close_idle(s);
-        c->fd = openat(s->dir_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (c->fd < 0)
-            return -errno;
+        int fd = open_file(s, c->key);
+        if (fd < 0)
+            return fd;
+        c->fd = fd;
         s->n_fds++;
         DL_APPEND2(s->fd_list, c, fd_prev, fd_next);
     } else if (s->fd_list->fd_prev != c) {

@@ -71,12 +71,6 @@ static int lay_out(struct store *s)
         return errno == EWOULDBLOCK ? -EBUSY : -errno;
     if (mkdirat(s->dir_fd, "content", 0700) && errno != EEXIST)
         return -errno;
-    for (int i = -1; i < 256; i++) {
-        char path[16];
-        snprintf(path, sizeof path, i < 0 ? "content/v" : "content/%02x", (unsigned)i);
-        if (mkdirat(s->dir_fd, path, 0700) && errno != EEXIST)
-            return -errno;
-    }
     return 0;
 }
 
@@ -434,7 +428,9 @@ int store_rekey(struct content *c, uint64_t ino)
     if (!c->detached)
         HASH_DEL(s->table, c);
     c->key = key;
-    int err = c->detached || renameat(s->dir_fd, from, s->dir_fd, to) == 0 ? 0 : -errno;
+    int err = backing_make_dir(s, key);
+    if (!err && !c->detached && renameat(s->dir_fd, from, s->dir_fd, to))
+        err = -errno;
     if (!c->detached)
         HASH_ADD(hh, s->table, key, sizeof c->key, c);
     pthread_mutex_unlock(&s->lock);
