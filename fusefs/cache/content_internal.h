@@ -49,6 +49,7 @@ struct chunk {
     uint32_t held;   /* bytes that it counts for in store.cached */
     uint32_t unsent; /* likewise in store.unsent */
     uint16_t pins;   /* calls that use its bytes in the backing file right now */
+    uint16_t writers; /* those of them that change it: what is read meanwhile is half of it */
     uint8_t flags;
     struct chunk_ref *stored; /* DIRTY, and the gateway has its bytes as they are: under this hash; owned */
 };
@@ -78,7 +79,7 @@ struct content {
     uint64_t n_chunks; /* chunk_count(size) */
     bool dirty, has_mtime, mapping, frozen, conflict;
     _Atomic bool state_changed; /* state.db is behind */
-    uint32_t busy;          /* sum of the chunks' pins */
+    uint32_t busy, writing; /* sums of the chunks' pins and writers */
     uint32_t gens;
     uint64_t changes;       /* raised by each local change */
     struct since_base since;
@@ -235,7 +236,7 @@ struct snapshot {
     struct send_item *items; /* a dirty chunk each, n rising */
     size_t n;
 };
-struct snapshot *snapshot_take(struct content *c); /* content.lock held */
+struct snapshot *snapshot_take(struct content *c); /* content.lock held, given up meanwhile */
 void snapshot_free(struct snapshot *sn);           /* NULL is nothing */
 void snapshot_undo(struct content *c, const struct snapshot *sn); /* it was not committed; lock held */
 /* It was, as this version of this inode: what has not changed since is clean. */

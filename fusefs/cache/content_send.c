@@ -3,6 +3,7 @@
 
 #define RIDE_PLAIN_MAX (256u << 10) /* plain bytes up to which a chunk may turn out small enough to ride in the batch */
 #define RIDE_TOTAL_MAX (4u << 20)
+#define GEN_NONE 0u /* no chunk's */
 
 /* Reads chunk it->n; *ret_bytes is to be given back. */
 static int read_chunk(struct content *c, struct send_item *it, uint64_t size, void **ret_bytes, uint32_t *ret_len)
@@ -12,12 +13,15 @@ static int read_chunk(struct content *c, struct send_item *it, uint64_t size, vo
     content_lock(c);
     struct chunk *ch = it->n < c->n_chunks ? &c->chunks[it->n] : NULL;
     int err = !ch || c->size < size || !(ch->flags & CHUNK_DIRTY) ? -EAGAIN : 0;
-    if (!err && ch->stored) {
+    bool longer = !err && chunk_length(c->size, c->chunk_size, it->n) != len; /* it has grown since: these are not all of its bytes */
+    if (!err && !(ch->flags & CHUNK_PRESENT) && longer)
+        err = -EAGAIN;
+    if (!err && ch->stored && !longer) {
         it->gen = ch->gen;
         it->up.ref = *ch->stored;
         it->stored = true;
     } else if (!err) {
-        it->gen = ch->gen;
+        it->gen = longer || ch->writers ? GEN_NONE : ch->gen;
         uint64_t start = chunk_start(c, it->n);
         chunk_pin(c, it->n);
         pthread_mutex_unlock(&c->lock);
@@ -54,7 +58,7 @@ static int send(struct content *c, struct send_item *it, uint64_t size, unsigned
         return err;
     err = uploader_send(c->store->uploader, bytes, len, flags, timeout_ms, &it->up);
     store_memory_give(c->store, bytes, len);
-    if (!err && !it->up.rides && !(flags & UPLOAD_HASH_ONLY) && !hash_is_zero(&it->up.ref.hash))
+    if (!err && !it->up.rides && !(flags & UPLOAD_HASH_ONLY))
         note_stored(c, it);
     return err;
 }

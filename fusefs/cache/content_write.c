@@ -104,9 +104,13 @@ int content_change_chunk(struct content *c, uint64_t n, uint32_t from, uint32_t 
     if (err)
         return err;
     chunk_pin(c, n);
+    c->chunks[n].writers++;
+    c->writing++;
     pthread_mutex_unlock(&c->lock);
     err = p ? backing_write(c, p, to - from, start + from) : backing_punch(c, start + from, to - from);
     pthread_mutex_lock(&c->lock);
+    c->chunks[n].writers--;
+    c->writing--;
     chunk_unpin(c, n);
     chunk_set_dirty(c, n); /* with a new gen: whoever read it meanwhile read half of it */
     c->chunks[n].used = atomic_fetch_add(&c->store->tick, 1) + 1;
@@ -220,10 +224,9 @@ static int cut(struct content *c, uint64_t size)
         chunks_resize(c, size);
         if (keeps_part)
             chunk_set_dirty(c, n);
-        if (size < c->since.shrunk_to) {
+        if (size < c->since.shrunk_to)
             c->since.shrunk_to = size;
-            err = journal(c, JOURNAL_SHRUNK, size); /* after the cut: until then the shorter file says it */
-        }
+        err = journal(c, JOURNAL_SHRUNK, size); /* after the cut: until then the shorter file says it */
     }
     content_thaw(c);
     return err;

@@ -10,7 +10,9 @@
 
 static bool may_go(const struct chunk *ch)
 {
-    return (ch->flags & CHUNK_PRESENT) && !(ch->flags & (CHUNK_FETCHING | CHUNK_SENDING)) && ch->pins == 0 && (!(ch->flags & CHUNK_DIRTY) || ch->stored);
+    if (!(ch->flags & CHUNK_PRESENT) || (ch->flags & (CHUNK_FETCHING | CHUNK_SENDING)) || ch->pins)
+        return false;
+    return !(ch->flags & CHUNK_DIRTY) || (ch->stored && !hash_is_zero(&ch->stored->hash));
 }
 
 static int evict_chunk(struct content *c, uint64_t n)

@@ -35,6 +35,14 @@ static void replay_one(struct content *c, const struct journal_record *r)
             chunk_set_absent(c, r->a, false);
         }
         break;
+    case JOURNAL_SHRUNK: /* the file is as it was in the end: nothing is cut from it again */
+        for (uint64_t i = chunk_count(r->a < c->size ? r->a : c->size, c->chunk_size); i < c->n_chunks; i++) {
+            free(c->chunks[i].stored);
+            c->chunks[i].stored = NULL;
+            c->chunks[i].flags = CHUNK_MAPPED;
+            chunk_account(c, i);
+        }
+        break;
     case JOURNAL_NOT_APPEND:
         c->since.append = false;
         break;

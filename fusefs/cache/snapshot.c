@@ -1,8 +1,10 @@
 /* What is dirty at one moment. Writers go on meanwhile: each chunk's gen tells afterwards whether it is still what was committed. */
 #include "fusefs/cache/content_internal.h"
 
+/* No write is half done at that moment: else its other half would not be an append any more, when it comes after the commit. */
 struct snapshot *snapshot_take(struct content *c)
 {
+    content_freeze(c);
     struct snapshot *sn = mem_alloc(sizeof *sn);
     *sn = (struct snapshot){.version = c->version,
                             .size = c->size,
@@ -19,6 +21,7 @@ struct snapshot *snapshot_take(struct content *c)
         if (c->chunks[i].flags & CHUNK_DIRTY)
             sn->items[sn->n++].n = i;
     c->since = (struct since_base){.shrunk_to = c->size, .append_from = c->size, .append = sn->since.append};
+    content_thaw(c);
     return sn;
 }
 
@@ -119,7 +122,7 @@ int snapshot_committed(struct content *c, const struct snapshot *sn, uint64_t ve
         err = store_rekey(c, ino);
         journal_clean(c, before);
     }
-    if (c->changes == sn->changes) {
+    if (c->changes == sn->changes && !c->writing) {
         c->has_mtime = false;
         store_mark_clean(c);
         int e = journal_clean(c, c->key.ino);

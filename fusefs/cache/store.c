@@ -282,7 +282,7 @@ struct content *store_make(struct store *s, struct content_key key, bool *ret_fr
         return c;
     }
     c = content_new(s, key);
-    pthread_mutex_lock(&c->lock); /* nobody else knows it: this does not wait */
+    pthread_mutex_trylock(&c->lock); /* nobody else knows it: it is free, and its place in the order of locks does not matter */
     HASH_ADD(hh, s->table, key, sizeof c->key, c);
     return c;
 }

@@ -11,7 +11,7 @@
 enum journal_kind {
     JOURNAL_DIRTY = 1,  /* the file is dirty on version a, which had b bytes; len: its chunk size. What was known of it before is history */
     JOURNAL_CHUNK,      /* chunk a is dirty: the backing file has its bytes */
-    JOURNAL_SHRUNK,     /* it was cut to a bytes: what the base had beyond is gone */
+    JOURNAL_SHRUNK,     /* it was cut to a bytes: what the base and earlier records had beyond is gone */
     JOURNAL_NOT_APPEND, /* something else than appends was done */
     JOURNAL_STORED,     /* dirty chunk a has left the backing file: the gateway has its len bytes as `hash` */
     JOURNAL_MOVING,     /* DIRTY on a (of b bytes, chunk size len); the appended bytes stand in a file of their own and go behind those b */
