@@ -2,13 +2,22 @@
 #include "common/chunk.h"
 #include "common/mem.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
+
+/* Also where NDEBUG is set. */
+static void must_hold(bool is, const char *what, int line)
+{
+    if (is)
+        return;
+    fprintf(stderr, "the gateway of the test, line %d: %s does not hold\n", line, what);
+    abort();
+}
+#define must(x) must_hold(x, #x, __LINE__)
 
 struct chunk {
     struct hash hash;
@@ -141,7 +150,7 @@ struct attr gw_attr(uint64_t ino)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&lock);
     struct file *f = find(ino);
-    assert(f);
+    must(f);
     return attr_of(f);
 }
 
@@ -205,7 +214,7 @@ static void *bytes_of(const struct version *v, uint64_t *ret_size)
     uint8_t *p = mem_alloc(*ret_size + 1);
     for (uint64_t i = 0; v && v->chunk_size && i < chunk_count(v->size, v->chunk_size); i++) {
         const struct chunk *c = hash_is_zero(&v->refs[i].hash) ? NULL : find_chunk(&v->refs[i].hash);
-        assert(c || hash_is_zero(&v->refs[i].hash));
+        must(c || hash_is_zero(&v->refs[i].hash));
         if (c)
             memcpy(p + i * v->chunk_size, c->bytes, c->size);
     }
@@ -216,7 +225,7 @@ void *gw_content(uint64_t ino, uint64_t version, uint64_t *ret_size)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&lock);
     struct file *f = find(ino);
-    assert(f);
+    must(f);
     return bytes_of(find_version(f, version), ret_size);
 }
 
@@ -352,7 +361,7 @@ int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, 
         return -EHOSTUNREACH;
     struct hash got;
     hash_bytes(bytes, size, &got);
-    assert(hash_equal(&got, h));
+    must(hash_equal(&got, h));
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&lock);
     gw_counts.puts++;
     gw_counts.put_bytes += size;
@@ -400,15 +409,15 @@ static struct version *derive(const struct version *base, const struct op *op)
     v->refs = mem_calloc(n ? n : 1, sizeof *v->refs);
     uint64_t kept = op->shrunk_to < op->size ? op->shrunk_to : op->size;
     for (uint64_t i = 0; i < n && i < had; i++) {
-        assert(base->chunk_size == op->chunk_size);
+        must(base->chunk_size == op->chunk_size);
         uint64_t start = i * op->chunk_size;
         if (start < kept)
             v->refs[i] = base->refs[i];
-        assert(hash_is_zero(&v->refs[i].hash) || is_changed(op, i) || start + v->refs[i].len <= kept);
+        must(hash_is_zero(&v->refs[i].hash) || is_changed(op, i) || start + v->refs[i].len <= kept);
     }
     for (size_t i = 0; i < op->n_changes; i++) {
-        assert(op->changes[i].n < n && (i == 0 || op->changes[i].n > op->changes[i - 1].n));
-        assert(op->changes[i].ref.len <= chunk_length(op->size, op->chunk_size, op->changes[i].n));
+        must(op->changes[i].n < n && (i == 0 || op->changes[i].n > op->changes[i - 1].n));
+        must(op->changes[i].ref.len <= chunk_length(op->size, op->chunk_size, op->changes[i].n));
         v->refs[op->changes[i].n] = op->changes[i].ref;
     }
     return v;
@@ -429,7 +438,7 @@ static int commit(const struct op *op, struct op_result *res)
         return -ESTALE;
     }
     const struct version *base = op->base ? find_version(f, op->base) : NULL;
-    assert(!op->base || base);
+    must(!op->base || base);
     struct version *v = derive(base, op);
     if (op->base != newest) {
         gw_counts.conflicts++;
@@ -456,10 +465,10 @@ int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct 
     gw_counts.batches++;
     for (size_t i = 0; i < n_contents; i++) {
         CLEANUP_FREE void *plain = mem_alloc(contents[i].size + 1);
-        assert(!codec_decode(contents[i].codec, contents[i].stored.data, contents[i].stored.len, plain, contents[i].size));
+        must(!codec_decode(contents[i].codec, contents[i].stored.data, contents[i].stored.len, plain, contents[i].size));
         struct hash h;
         hash_bytes(plain, contents[i].size, &h);
-        assert(hash_equal(&h, &contents[i].hash));
+        must(hash_equal(&h, &contents[i].hash));
         keep_chunk(&h, plain, contents[i].size, true);
     }
     int failed = 0;
