@@ -185,6 +185,19 @@ void server_poll(struct http_server *s)
     conn_bury(s);
 }
 
+/* Work that goes to and fro between loop and workers comes to its end, and frees what it carries: nothing new begins any more. */
+static void settle(struct http_server *s)
+{
+    bool more = true;
+    while (more) {
+        pool_drain(s->pool);
+        pthread_mutex_lock(&s->lock);
+        more = s->jobs != NULL;
+        pthread_mutex_unlock(&s->lock);
+        run_jobs(s);
+    }
+}
+
 int http_server_run(struct http_server *s)
 {
     s->now_ms = clock_boot_ms();
@@ -198,6 +211,7 @@ int http_server_run(struct http_server *s)
     listener_stop(s);
     conn_close_all(s, false);
     ws_service_stop(s);
+    settle(s);
     pthread_mutex_lock(&s->lock);
     s->closed = true;
     pthread_mutex_unlock(&s->lock);
