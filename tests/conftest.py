@@ -2,10 +2,36 @@
 import os
 import shutil
 import tempfile
+import uuid
 
 import pytest
 
-from harness import Gateway, Mounts
+from harness import Gateway, Mounts, fuse_is_missing, wait_for
+
+RUN = "PYTEST_CAIRN_RUN"
+
+
+def started_here():
+    """Command lines of processes that this run started: they inherit its mark."""
+    mark, found = f"{RUN}={os.environ[RUN]}".encode(), []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+                if mark in environ.read().split(b"\0") and int(pid) != os.getpid():
+                    found.append(f"{pid} {cmdline.read().replace(bytes(1), b' ').decode(errors='replace')}")
+        except OSError:
+            pass  # it has ended, or is another user's
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_running():
+    os.environ[RUN] = str(uuid.uuid4())
+    yield
+    try:
+        wait_for(lambda: not started_here(), "the end of what the tests started", 10)
+    except AssertionError:
+        pytest.fail("left running: " + "; ".join(started_here()))
 
 
 @pytest.fixture
@@ -14,6 +40,7 @@ def folder():
     path = tempfile.mkdtemp(prefix="cairn-test-")
     yield path
     shutil.rmtree(path, ignore_errors=True)
+    assert not os.path.lexists(path), f"{path} cannot be removed: something is still mounted in it"
 
 
 @pytest.fixture
@@ -29,8 +56,9 @@ def gateway(folder, request):
 @pytest.fixture
 def mounts(folder, gateway):
     """mounts.mount("a"), mounts.mount("b", writeback=True)…: all unmounted at the end."""
-    if not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None:
-        pytest.skip("no FUSE on this machine")
+    missing = fuse_is_missing()
+    if missing:
+        pytest.skip(missing)
     m = Mounts(folder, gateway)
     try:
         yield m

@@ -4,6 +4,7 @@ The programs are those of $CAIRN_BIN, else of build/release/bin. Everything live
 """
 import json as jsonlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -196,6 +197,13 @@ class Gateway:
         assert status == 0, f"the gateway ended with {status}"
         if self.checked:
             self.fsck()
+
+
+def fuse_is_missing():
+    """Why nothing can be mounted here, None if it can."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be used on this machine"
+    return None if shutil.which("fusermount3") else "fusermount3 is not installed"
 
 
 def is_mounted(path):

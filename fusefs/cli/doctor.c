@@ -102,7 +102,7 @@ static void examine_gateway(struct examination *x, const char *url)
     if (err)
         found(x, false, "access", "your drives cannot be listed: %s", remote_problem()->detail[0] ? remote_problem()->detail : strerror(-err));
     else
-        found(x, true, "access", "%zu drives", json_array_size(json_object_get(drives, "drives")));
+        found(x, true, "access", "you may use %zu drive(s)", json_array_size(json_object_get(drives, "drives")));
     remote_free(r);
 }
 
@@ -113,6 +113,8 @@ static void examine_mounts(struct examination *x)
     for (size_t i = 0; i < n; i++) {
         CLEANUP_JSON json_t *s = NULL;
         int err = cli_mount_status(m[i].dir, &s);
+        if (err == -EACCES) /* another user's */
+            continue;
         bool online = false;
         jsonx_bool(s, "online", &online);
         if (err == -ENOTCONN)

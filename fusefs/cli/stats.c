@@ -1,12 +1,16 @@
 #include "common/mem.h"
 #include "fusefs/cli/cli.h"
 
+#include <errno.h>
 #include <string.h>
 
-static int add_mount(json_t *all, const char *dir)
+/* `listed`: among all others, where those of other users are none of ours. */
+static int add_mount(json_t *all, bool listed, const char *dir)
 {
     json_t *s = NULL;
     int err = cli_mount_status(dir, &s);
+    if (err == -EACCES && listed)
+        return CLI_DONE;
     if (err)
         return cli_fail("%s does not say how it is: %s.", cli_name(dir), strerror(-err));
     json_object_set_new(s, "mountpoint", json_string(dir));
@@ -44,12 +48,12 @@ static int run(const struct verb *self, int argc, char **argv)
         CLEANUP_FREE char *dir = NULL, *rel = NULL;
         if (cli_mount_of(argv[0], &dir, &rel))
             return cli_fail("%s is not in a mounted drive.", cli_name(argv[0]));
-        status = add_mount(all, dir);
+        status = add_mount(all, false, dir);
     } else {
         struct cli_mount *m;
         size_t n_mounts = cli_mounts(&m);
         for (size_t i = 0; i < n_mounts; i++)
-            status = add_mount(all, m[i].dir) ? CLI_FAILED : status;
+            status = add_mount(all, true, m[i].dir) ? CLI_FAILED : status;
         cli_mounts_free(m, n_mounts);
         if (n_mounts == 0 && !json)
             puts("No drive is mounted.");
@@ -60,4 +64,4 @@ static int run(const struct verb *self, int argc, char **argv)
     return status ? status : printed;
 }
 
-const struct verb verb_stats = {"stats", "[--json] [DIR]", "Prints the figures of a mount: cache, transfers, what waits", "Without DIR: of every mount of this machine.", run};
+const struct verb verb_stats = {"stats", "[--json] [DIR]", "Prints the figures of a mount: cache, transfers, what waits", "Without DIR: of every mount on this machine that you may use.", run};

@@ -41,10 +41,13 @@ static void print_status(const char *dir, const json_t *s)
     print_notices(s);
 }
 
-static int show(const char *dir, json_t *all)
+/* `listed`: among all others, where those of other users are none of ours. */
+static int show(const char *dir, bool listed, json_t *all)
 {
     CLEANUP_JSON json_t *s = NULL;
     int err = cli_mount_status(dir, &s);
+    if (err == -EACCES && listed)
+        return CLI_DONE;
     if (err == -ENOTCONN)
         return cli_fail("%s: its driver is gone: \"cairn unmount %s\" clears it away.", cli_name(dir), cli_name(dir));
     if (err)
@@ -64,7 +67,7 @@ static int show_all(json_t *all)
     size_t n = cli_mounts(&m);
     int status = CLI_DONE;
     for (size_t i = 0; i < n; i++)
-        if (show(m[i].dir, all))
+        if (show(m[i].dir, true, all))
             status = CLI_FAILED;
     if (n == 0 && !all)
         puts("No drive is mounted: \"cairn mount DIR\" mounts one.");
@@ -84,7 +87,7 @@ static int run(const struct verb *self, int argc, char **argv)
         CLEANUP_FREE char *dir = NULL, *rel = NULL;
         if (cli_mount_of(argv[0], &dir, &rel))
             return cli_fail("%s is not in a mounted drive.", cli_name(argv[0]));
-        status = show(dir, all);
+        status = show(dir, false, all);
     } else {
         status = show_all(all);
     }
@@ -96,4 +99,4 @@ static int run(const struct verb *self, int argc, char **argv)
 }
 
 const struct verb verb_status = {"status", "[--json] [DIR]", "Says how a mount is: connected, coherent, what is not yet sent",
-                                 "Without DIR: every mount of this machine. --json prints one object for DIR, else an array.", run};
+                                 "Without DIR: every mount on this machine that you may use. --json prints one object for DIR, else an array.", run};

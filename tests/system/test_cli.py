@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import program, wait_for
+from harness import fuse_is_missing, program, wait_for
 
 MIB = 1 << 20
 
@@ -296,8 +296,8 @@ def test_paths_in_a_mount_name_places_in_its_drive(cli, folder, mounts):
 
 
 def test_mount_in_the_background_and_unmount(cli, folder, gateway):
-    if not os.path.exists("/dev/fuse"):
-        pytest.skip("no FUSE on this machine")
+    if fuse_is_missing():
+        pytest.skip(fuse_is_missing())
     place = f"{folder}/mnt"
     os.mkdir(place)
     try:
