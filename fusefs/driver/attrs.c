@@ -7,6 +7,8 @@ bool mount_overlay(struct mount *m, struct node *n, struct attr *a)
 {
     replica_lock(m->replica);
     struct content *c = n->content ? content_ref(n->content) : NULL;
+    if (n->has_pending_atime)
+        a->atime = n->pending_atime;
     replica_unlock(m->replica);
     if (!c)
         return false;

@@ -222,7 +222,8 @@ void files_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     struct mount *m = mount_of(req);
     struct handle *h = handle_of(fi);
     int err = publish_handle(m, h, false);
-    locks_close(m, h, fi->lock_owner, false);
+    if (h->node)
+        locks_close(m, h, fi->lock_owner, false);
     fuse_reply_err(req, err == -EHOSTUNREACH ? EIO : -err);
 }
 

@@ -238,7 +238,7 @@ int remote_moment(struct remote *r, int64_t time_ns, uint64_t *ret_seq)
     int err = fs_get(r, &path, &o);
     if (err)
         return err;
-    return jsonx_u64(o, "seq", ret_seq) ? problem_protocol("the answer to moment has no seq") : 0;
+    return jsonx_u64(o, "at", ret_seq) ? problem_protocol("the answer to moment has no 'at'") : 0;
 }
 
 int remote_versions(struct remote *r, uint64_t parent, const char *name, uint64_t *ret_seq, json_t **ret_versions)

@@ -141,6 +141,7 @@ int remote_seq(struct remote *r, uint64_t *ret);
 int remote_statfs(struct remote *r, uint64_t *ret_used, uint64_t *ret_quota, uint64_t *ret_files);
 /* Touches as JSON array; -ESTALE for 410. */
 int remote_changes(struct remote *r, uint64_t since, json_t **ret_changes, uint64_t *ret_next, bool *ret_more);
+/* The last seq given at or before that time; 0: none. */
 int remote_moment(struct remote *r, int64_t time_ns, uint64_t *ret_seq);
 int remote_versions(struct remote *r, uint64_t parent, const char *name, uint64_t *ret_seq, json_t **ret_versions);
 #endif

@@ -8,15 +8,21 @@ def conflicts(mount, folder=""):
     return [n for n in os.listdir(mount / folder) if "(conflict, " in n]
 
 
+def write_both(fa, fb, text_a, text_b):
+    """Both have written before either has closed: from the same version."""
+    for f, text in ((fa, text_a), (fb, text_b)):
+        f.write(text)
+        f.flush()
+    fa.close()
+    fb.close()
+
+
 def test_both_contents_stay(mounts):
     a, b = mounts.mount("a"), mounts.mount("b")
     with open(a / "report.txt", "w") as f:
         f.write("base")
     fa, fb = open(a / "report.txt", "r+"), open(b / "report.txt", "r+")
-    fa.write("from a, and longer")
-    fb.write("from b")
-    fa.close()
-    fb.close()
+    write_both(fa, fb, "from a, and longer", "from b")
     (name,) = conflicts(a)
     assert conflicts(b) == [name]
     assert name.startswith("report (conflict, ") and name.endswith(").txt")
@@ -64,10 +70,7 @@ def test_both_users_are_told(mounts, gateway):
     with open(a / "f", "w") as f:
         f.write("base")
     fa, fb = open(a / "f", "r+"), open(b / "f", "r+")
-    fa.write("aaaa")
-    fb.write("bbbb")
-    fa.close()
-    fb.close()
+    write_both(fa, fb, "aaaa", "bbbb")
     for m in (a, b):
         wait_for(lambda: any(n.get("kind") == "conflict" for n in json.loads(os.getxattr(m.path, "user.cairn.status"))["notices"]),
                  "a notice of the conflict")
