@@ -206,9 +206,9 @@ void files_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, of
         fuse_reply_err(req, n == -EHOSTUNREACH ? EIO : (int)-n);
         return;
     }
-    fuse_reply_write(req, (size_t)n);
     if (append && at != (uint64_t)off) /* the kernel put it where it thought that the end was */
-        data_moved(mount_of(req), h->node);
+        data_moved(mount_of(req), h->node); /* before the answer: with it the handle may be gone */
+    fuse_reply_write(req, (size_t)n);
 }
 
 static int publish_handle(struct mount *m, struct handle *h, bool last)

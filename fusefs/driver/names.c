@@ -351,14 +351,13 @@ void names_rename(fuse_req_t req, fuse_ino_t from_id, const char *name, fuse_ino
     busy(m, from, 1);
     busy(m, to, 1);
     err = mount_run(m, &op, &res);
+    struct kernel_item item = {.what = KERNEL_NAME, .id = to_id, .dir_ino = to->ino};
+    strcpy(item.name, new_name); /* it is the request's, which the answer ends */
     fuse_reply_err(req, -err);
+    if (!err && res.conflict_parent) /* the kernel believes that it moved to new_name */
+        kernel_invalidate_later(m->kernel, &item);
     busy(m, from, -1);
     busy(m, to, -1);
-    if (!err && res.conflict_parent) { /* the kernel believes that it moved to new_name */
-        struct kernel_item item = {.what = KERNEL_NAME, .id = to_id, .dir_ino = to->ino};
-        strcpy(item.name, new_name);
-        kernel_invalidate_later(m->kernel, &item);
-    }
     op_result_fini(&res);
 }
 

@@ -36,6 +36,8 @@ void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, c
         ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
         json_object_set_new_nocheck(head, "session", json_string_nocheck(r->session));
         json_object_set_new_nocheck(head, "journal", json_string_nocheck(r->journal));
+        if (r->device[0])
+            json_object_set_new(head, "device", json_string(r->device)); /* one that is no UTF-8 goes unsaid */
     }
     set_int(head, "batch", batch);
     set_int(head, "confirmed", confirmed);

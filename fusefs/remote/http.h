@@ -27,7 +27,7 @@ struct remote {
     void *ctx;
     struct remote_token_store store;
     struct remote_mount_info info;
-    char drive[UUID_TEXT], session[UUID_TEXT], journal[UUID_TEXT];
+    char drive[UUID_TEXT], session[UUID_TEXT], journal[UUID_TEXT], device[129];
 };
 
 struct http_request {

@@ -59,6 +59,7 @@ int remote_mount(struct remote *r, const char *drive, const char *device, const 
     if (!r->drive[0])
         uuid_text(&info.drive, r->drive);
     memcpy(r->journal, text, sizeof text);
+    snprintf(r->device, sizeof r->device, "%s", device ? device : "");
     *ret = info;
     return 0;
 }

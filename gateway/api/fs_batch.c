@@ -195,6 +195,21 @@ static bool parse_numbers(struct batch *b)
     return true;
 }
 
+/* The device that versions and conflict siblings are named after: the mount's, else that of the log-in. */
+static bool parse_device(struct batch *b)
+{
+    const char *device;
+    int err = jsonx_str(b->framed.head, "device", &device);
+    if (err == -ENOENT)
+        return true;
+    if (err || !device[0] || strlen(device) >= sizeof b->work.actor.device) {
+        call_problem(b->call, 400, "bad-json", "device is a name of 1 to %zu bytes", sizeof b->work.actor.device - 1);
+        return false;
+    }
+    memcpy(b->work.actor.device, device, strlen(device) + 1);
+    return true;
+}
+
 static bool check_access(struct batch *b)
 {
     struct call *c = b->call;
@@ -246,7 +261,7 @@ enum call_state fs_batch(struct call *c)
         return call_problem(c, err == -EMSGSIZE ? 413 : 400, err == -EMSGSIZE ? "too-large" : "bad-frame", "%s", why);
     }
     access_actor(c, &b->work.actor);
-    if (!parse_numbers(b) || !parse_ops(b) || !check_access(b) || !check_contents(b)) {
+    if (!parse_numbers(b) || !parse_device(b) || !parse_ops(b) || !check_access(b) || !check_contents(b)) {
         batch_free(b);
         return CALL_DONE;
     }
