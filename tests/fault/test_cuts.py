@@ -137,13 +137,17 @@ def test_a_gateway_that_is_away_is_waited_for_and_then_eio(mounts, gateway):
 def test_a_program_notices_nothing_but_the_wait(mounts, gateway):
     a = mounts.mount("a")
     data = os.urandom(1 << 20)
+    restart = None
     with open(a / "big", "wb") as f:
         for i in range(64):
             f.write(data)
             if i in (20, 40):
+                if restart:
+                    restart.join()
                 gateway.kill()
-                threading.Timer(1.0, gateway.start).start()
-    wait_for(lambda: gateway.process.poll() is None and gateway._ready(), "the gateway")
+                restart = threading.Timer(1.0, gateway.start)
+                restart.start()
+    restart.join()
     a.unmount()
     a.start()
     assert open(a / "big", "rb").read() == data * 64
