@@ -139,6 +139,11 @@ void content_closed(struct content *c)
         store_call_publisher(c);
 }
 
+void content_unlinked(struct content *c)
+{
+    atomic_store(&c->nameless, true);
+}
+
 void content_stat(struct content *c, uint64_t *ret_size, int64_t *ret_mtime, bool *ret_dirty)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);

@@ -41,6 +41,9 @@ void content_unref(struct content *c);
 void content_opened(struct content *c);
 void content_closed(struct content *c);
 
+/* Its last name was removed here: what is dirty when nothing is open any more is dropped instead of committed (unless content_publish is called after all). */
+void content_unlinked(struct content *c);
+
 ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off);
 /* append: at the end of file as it is then; *off is set to where the bytes went. */
 ssize_t content_write(struct content *c, const void *p, size_t n, uint64_t *off, bool append);

@@ -91,6 +91,7 @@ struct content {
     uint32_t read_run;
     uint64_t bytes;         /* sum of chunks' held */
 
+    _Atomic bool nameless;
     _Atomic uint32_t opens, last_used; /* last_used: seconds of CLOCK_BOOTTIME */
     _Atomic int64_t due_ms;            /* dirty and nothing open: when to publish */
     unsigned back_off_ms;              /* publisher thread only */
@@ -176,6 +177,8 @@ int backing_get(struct content *c); /* an open fd or negative errno; each is giv
 void backing_put(struct content *c);
 void backing_close(struct content *c); /* when nobody uses it */
 int backing_write(struct content *c, const void *p, size_t n, uint64_t off);
+/* The same, and if the disk is full once more after half of what can be fetched again has gone. No content.lock held. */
+int backing_write_or_evict(struct content *c, const void *p, size_t n, uint64_t off);
 /* Up to n bytes; what lies behind the file's end reads as zeros. */
 int backing_read(struct content *c, void *p, size_t n, uint64_t off);
 int backing_punch(struct content *c, uint64_t off, uint64_t n);
@@ -241,7 +244,7 @@ void snapshot_free(struct snapshot *sn);           /* NULL is nothing */
 void snapshot_undo(struct content *c, const struct snapshot *sn); /* it was not committed; lock held */
 /* It was, as this version of this inode: what has not changed since is clean. */
 int snapshot_committed(struct content *c, const struct snapshot *sn, uint64_t version, uint64_t ino);
-int snapshot_journal(struct content *c); /* what is dirty and on which base, written anew */
+int snapshot_journal(struct content *c, uint64_t ino); /* what is dirty and on which base, written anew, as that inode's */
 void snapshot_to_op(const struct content *c, const struct snapshot *sn, struct op *ret); /* the caller ends ret */
 /* ---- content_send.c ---- */
 void content_send_later(struct content *c, uint64_t n); /* in the background; lock held */

@@ -178,6 +178,7 @@ static int make_durable(struct content *c)
 int content_publish(struct content *c, const struct op *extra, size_t n_extra, struct op_result *ret_extra,
                     struct op_result *ret_commit, bool last)
 {
+    atomic_store(&c->nameless, false);
     if (!c->store->cfg.writeback)
         return content_commit(c, extra, n_extra, ret_extra, ret_commit, last);
     if (ret_extra)

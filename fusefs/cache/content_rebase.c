@@ -169,7 +169,7 @@ static int move(struct content *c, const struct newest *v)
         err = rebase_move(c, fd, v->size, n);
     c->changes++;
     if (!err)
-        err = snapshot_journal(c);
+        err = snapshot_journal(c, c->key.ino);
     if (err)
         return err;
     char path[BACKING_PATH];

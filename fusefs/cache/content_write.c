@@ -107,7 +107,7 @@ int content_change_chunk(struct content *c, uint64_t n, uint32_t from, uint32_t 
     c->chunks[n].writers++;
     c->writing++;
     pthread_mutex_unlock(&c->lock);
-    err = p ? backing_write(c, p, to - from, start + from) : backing_punch(c, start + from, to - from);
+    err = p ? backing_write_or_evict(c, p, to - from, start + from) : backing_punch(c, start + from, to - from);
     pthread_mutex_lock(&c->lock);
     c->chunks[n].writers--;
     c->writing--;

@@ -158,11 +158,7 @@ static int keep(struct content *c, uint64_t n, const void *bytes, uint32_t len)
         return err;
     chunk_pin(c, n);
     pthread_mutex_unlock(&c->lock);
-    err = backing_write(c, bytes, len < extent ? len : extent, start);
-    if (err == -ENOSPC) {
-        store_make_room(c->store, atomic_load(&c->store->cached) / 2);
-        err = backing_write(c, bytes, len < extent ? len : extent, start);
-    }
+    err = backing_write_or_evict(c, bytes, len < extent ? len : extent, start);
     pthread_mutex_lock(&c->lock);
     chunk_unpin(c, n);
     if (err)

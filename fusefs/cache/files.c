@@ -107,12 +107,17 @@ int backing_write(struct content *c, const void *p, size_t n, uint64_t off)
     if (fd < 0)
         return fd;
     int err = write_all(fd, p, n, off);
-    if (err == -ENOSPC || err == -EDQUOT) { /* the cache's disk is full: what can be fetched again gives way */
-        store_call_keeper(c->store);
-        err = -ENOSPC;
-    }
     backing_put(c);
-    return err;
+    return err == -EDQUOT ? -ENOSPC : err;
+}
+
+int backing_write_or_evict(struct content *c, const void *p, size_t n, uint64_t off)
+{
+    int err = backing_write(c, p, n, off);
+    if (err != -ENOSPC)
+        return err;
+    store_make_room(c->store, atomic_load(&c->store->cached) / 2);
+    return backing_write(c, p, n, off);
 }
 
 static int read_all(int fd, void *p, size_t n, uint64_t off)

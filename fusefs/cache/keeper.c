@@ -166,7 +166,7 @@ static void pending_free(struct pending_publish *p)
 /* The inode is gone everywhere: so is what was written to it. */
 static void discard(struct content *c)
 {
-    log_info("what was written to inode %llu is dropped: it was deleted", (unsigned long long)c->key.ino);
+    log_debug("what was written to inode %llu is dropped: it was deleted", (unsigned long long)c->key.ino);
     content_lock(c);
     content_freeze(c);
     if (c->dirty) {
@@ -180,8 +180,13 @@ static void discard(struct content *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-static void publish_one(struct content *c, const struct op *extra, size_t n_extra, bool last)
+/* 0, or the error that is to be tried again. */
+static int publish_one(struct content *c, const struct op *extra, size_t n_extra, bool last)
 {
+    if (atomic_load(&c->nameless) && atomic_load(&c->opens) == 0) {
+        discard(c);
+        return 0;
+    }
     struct op_result res;
     CLEANUP_FREE struct op_result *res_extra = mem_calloc(n_extra ? n_extra : 1, sizeof *res_extra);
     int err = content_commit(c, extra, n_extra, res_extra, &res, last);
@@ -190,12 +195,13 @@ static void publish_one(struct content *c, const struct op *extra, size_t n_extr
         op_result_fini(&res_extra[i]);
     if (err == -ENOENT && atomic_load(&c->opens) == 0) {
         discard(c);
-        return;
+        return 0;
     }
     c->back_off_ms = !err ? 0 : !c->back_off_ms ? 500 : c->back_off_ms * 2 > BACK_OFF_MAX_MS ? BACK_OFF_MAX_MS : c->back_off_ms * 2;
     atomic_store(&c->due_ms, clock_boot_ms() + (err ? c->back_off_ms : STORE_LATE_MS));
     if (err)
         log_warn("inode %llu could not be committed yet: %s", (unsigned long long)c->key.ino, strerror(-err));
+    return err;
 }
 
 /* A dirty content with nothing open whose time has come; or how long until the next. store.lock held. */
@@ -240,14 +246,25 @@ static void *publisher_main(void *arg)
             continue;
         }
         pthread_mutex_unlock(&s->lock);
+        int err = 0;
         if (p) {
-            publish_one(p->content, p->extra, p->n_extra, p->last);
-            pending_free(p);
+            err = publish_one(p->content, p->extra, p->n_extra, p->last);
+            if (err != -EIO)
+                pending_free(p);
         } else {
             publish_one(c, NULL, 0, true);
             content_unref(c);
         }
         pthread_mutex_lock(&s->lock);
+        if (p && err == -EIO) { /* no gateway: it stays the first of all, so that the order holds */
+            p->next = s->pending;
+            s->pending = p;
+            if (!p->next)
+                s->pending_last = &p->next;
+            struct timespec until = from_now(POLL_MS * 2);
+            pthread_cond_timedwait(&s->wake_publisher, &s->lock, &until);
+        }
+        pthread_cond_broadcast(&s->settled);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;

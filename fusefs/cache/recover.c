@@ -6,19 +6,19 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+/* -ENOENT: a commit had just given it another inode number, under which it is found. */
 static int read_size(struct content *c, uint64_t *ret_size, int64_t *ret_mtime)
 {
-    int fd = backing_get(c);
-    if (fd < 0)
-        return fd;
+    char path[BACKING_PATH];
+    backing_path(c->key, path);
     struct stat st;
-    int err = fstat(fd, &st) ? -errno : 0;
-    backing_put(c);
-    if (err)
-        return err;
+    if (fstatat(c->store->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW))
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_size > FILE_SIZE_MAX)
+        return -EINVAL;
     *ret_size = (uint64_t)st.st_size;
     *ret_mtime = clock_ns(st.st_mtim);
-    return st.st_size > FILE_SIZE_MAX ? -EFBIG : 0;
+    return 0;
 }
 
 static void replay_one(struct content *c, const struct journal_record *r)
@@ -66,7 +66,7 @@ static int replay_moving(struct content *c)
     chunks_reset(c, c->base_size, c->chunk_size);
     int err = rebase_move(c, fd, c->base_size, (uint64_t)st.st_size - before);
     if (!err)
-        err = snapshot_journal(c);
+        err = snapshot_journal(c, c->key.ino);
     if (!err)
         unlinkat(c->store->dir_fd, path, 0);
     return err;
@@ -104,25 +104,28 @@ static int replay_file(struct content *c, const struct journal_record *r, size_t
     return 0;
 }
 
-static void replay(void *ctx, const struct journal_record *r, size_t n)
+static bool replay(void *ctx, const struct journal_record *r, size_t n)
 {
     struct store *s = ctx;
+    uint64_t ino = r[0].ino;
     if (r[0].kind != JOURNAL_DIRTY && r[0].kind != JOURNAL_MOVING)
-        return;
+        return false;
     bool fresh;
-    struct content *c = store_make(s, (struct content_key){.ino = r[0].ino}, &fresh);
+    struct content *c = store_make(s, (struct content_key){.ino = ino}, &fresh);
     int err = replay_file(c, r, n);
-    if (err) {
-        log_error("what was written to inode %llu before the last end cannot be read: %s", (unsigned long long)r[0].ino, strerror(-err));
-        c->dirty = false;
-    } else {
+    if (!err) {
         c->recovered = true;
         c->changes = 1;
         store_mark_dirty(c);
-        log_info("inode %llu was written to and not committed: continuing", (unsigned long long)r[0].ino);
+        log_info("inode %llu was written to and not committed: continuing", (unsigned long long)ino);
+    } else {
+        c->dirty = false;
+        if (err != -ENOENT)
+            log_error("what was written to inode %llu before the last end cannot be read: %s", (unsigned long long)ino, strerror(-err));
     }
     pthread_mutex_unlock(&c->lock);
     content_unref(c);
+    return err != -ENOENT;
 }
 
 /* ---- files that no state and no journal names ---- */

@@ -63,23 +63,23 @@ void snapshot_to_op(const struct content *c, const struct snapshot *sn, struct o
         ret->changes[i] = (struct chunk_change){sn->items[i].n, sn->items[i].up.ref};
 }
 
-int snapshot_journal(struct content *c)
+int snapshot_journal(struct content *c, uint64_t ino)
 {
     size_t n = 0;
     for (uint64_t i = 0; i < c->n_chunks; i++)
         n += (c->chunks[i].flags & CHUNK_DIRTY) != 0;
     CLEANUP_FREE struct journal_record *r = mem_calloc(n + 3, sizeof *r);
     n = 0;
-    r[n++] = (struct journal_record){.kind = JOURNAL_DIRTY, .ino = c->key.ino, .a = c->version, .b = c->base_size, .len = c->chunk_size};
+    r[n++] = (struct journal_record){.kind = JOURNAL_DIRTY, .ino = ino, .a = c->version, .b = c->base_size, .len = c->chunk_size};
     if (!c->since.append)
-        r[n++] = (struct journal_record){.kind = JOURNAL_NOT_APPEND, .ino = c->key.ino};
+        r[n++] = (struct journal_record){.kind = JOURNAL_NOT_APPEND, .ino = ino};
     if (c->since.shrunk_to < c->base_size)
-        r[n++] = (struct journal_record){.kind = JOURNAL_SHRUNK, .ino = c->key.ino, .a = c->since.shrunk_to};
+        r[n++] = (struct journal_record){.kind = JOURNAL_SHRUNK, .ino = ino, .a = c->since.shrunk_to};
     for (uint64_t i = 0; i < c->n_chunks; i++) {
         const struct chunk *ch = &c->chunks[i];
         if (!(ch->flags & CHUNK_DIRTY))
             continue;
-        r[n] = (struct journal_record){.kind = JOURNAL_CHUNK, .ino = c->key.ino, .a = i};
+        r[n] = (struct journal_record){.kind = JOURNAL_CHUNK, .ino = ino, .a = i};
         if (!(ch->flags & CHUNK_PRESENT) && ch->stored) {
             r[n].kind = JOURNAL_STORED;
             r[n].hash = ch->stored->hash;
@@ -116,18 +116,18 @@ int snapshot_committed(struct content *c, const struct snapshot *sn, uint64_t ve
             ch->flags |= CHUNK_MAPPED;
         }
     }
-    int err = 0;
-    if (ino && ino != before) {
-        c->conflict = true;
-        err = store_rekey(c, ino);
-        journal_clean(c, before);
-    }
-    if (c->changes == sn->changes && !c->writing) {
+    uint64_t now = ino ? ino : before;
+    bool rest = c->changes != sn->changes || c->writing;
+    if (!rest) {
         c->has_mtime = false;
         store_mark_clean(c);
-        int e = journal_clean(c, c->key.ino);
-        return err ? err : e;
     }
-    int e = snapshot_journal(c);
+    int err = rest ? snapshot_journal(c, now) : 0;
+    if (now != before) { /* a crash finds the backing file under one name or the other, and a record for each */
+        c->conflict = true;
+        int e = store_rekey(c, now);
+        err = err ? err : e;
+    }
+    int e = now != before || !rest ? journal_clean(c, before) : 0;
     return err ? err : e;
 }

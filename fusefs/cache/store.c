@@ -306,7 +306,10 @@ void content_unref(struct content *c)
         if (!drop) {
             DL_APPEND2(s->idle_list, c, idle_prev, idle_next);
             c->in_idle = true;
-            s->n_idle++;
+            if (++s->n_idle % 1024 == 0) {
+                s->wake_keeper = true;
+                pthread_cond_signal(&s->wake);
+            }
         }
     }
     pthread_mutex_unlock(&s->lock);

@@ -92,8 +92,10 @@ int mount_publish(struct mount *m, struct node *n, struct content *c, bool last)
     extra.atime = n->pending_atime;
     n->has_pending_atime = false;
     replica_unlock(m->replica);
-    if (gone)
-        return 0; /* its last name was removed here: nobody can open it any more */
+    if (gone) { /* its last name was removed here: nobody can open it any more */
+        content_unlinked(c);
+        return 0;
+    }
     content_stat(c, &before, NULL, NULL);
     int err = content_publish(c, &extra, n_extra, &res_extra, &res, last);
     content_stat(c, &after, NULL, NULL);

@@ -208,11 +208,13 @@ int journal_sync(struct journal *j)
     return err;
 }
 
-void journal_each(struct journal *j, void (*fn)(void *ctx, const struct journal_record *r, size_t n), void *ctx)
+void journal_each(struct journal *j, bool (*fn)(void *ctx, const struct journal_record *r, size_t n), void *ctx)
 {
     struct file *f, *next;
     HASH_ITER(hh, j->files, f, next)
     {
-        fn(ctx, f->r, f->n);
+        struct journal_record clean = {.kind = JOURNAL_CLEAN, .ino = f->ino};
+        if (!fn(ctx, f->r, f->n) && journal_append(j, &clean, 1))
+            log_warn("the journal cannot be written to");
     }
 }

@@ -5,6 +5,7 @@
 #ifndef CAIRN_FUSEFS_UPLOAD_JOURNAL_H
 #define CAIRN_FUSEFS_UPLOAD_JOURNAL_H
 #include "common/hash.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,7 @@ void journal_close(struct journal *j);
 /* One write(2) for all of them; they stand together for the same file. -ENOSPC, -EIO: none was written. */
 int journal_append(struct journal *j, const struct journal_record *r, size_t n);
 int journal_sync(struct journal *j); /* on the disk, not only in the kernel */
-/* Calls fn with the living records of each dirty file, one call a file. For use before anything is appended. */
-void journal_each(struct journal *j, void (*fn)(void *ctx, const struct journal_record *r, size_t n), void *ctx);
+/* Calls fn with the living records of each dirty file, one call a file; where it returns false they are dropped. Before anything else is done with the journal;
+   fn may append for the same file, and does not look at its records after that. */
+void journal_each(struct journal *j, bool (*fn)(void *ctx, const struct journal_record *r, size_t n), void *ctx);
 #endif

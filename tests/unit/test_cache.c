@@ -431,6 +431,16 @@ static void test_fallocate(void **state)
     close_content(c);
 }
 
+static void wait_until_clean(void)
+{
+    struct store_status st = {.dirty_files = 1};
+    for (int i = 0; i < 1000 && st.dirty_files; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        store_status(store, &st);
+    }
+    assert_int_equal(st.dirty_files, 0);
+}
+
 static void test_a_deleted_inode_takes_its_writes_along(void **state)
 {
     (void)state;
@@ -448,17 +458,71 @@ static void test_a_deleted_inode_takes_its_writes_along(void **state)
     assert_int_equal(st.dirty_files, 0);
 }
 
-/* ---- crashes ---- */
-
-static void wait_until_clean(void)
+static void test_what_was_unlinked_is_dropped(void **state)
 {
+    (void)state;
+    struct attr a = gw_create(7);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "temporary", 9, 0);
+    content_unlinked(c);
+    assert_reads(c, "temporary", 9);
+    close_content(c);
     struct store_status st = {.dirty_files = 1};
-    for (int i = 0; i < 1000 && st.dirty_files; i++) {
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    for (int i = 0; i < 500 && st.dirty_files; i++) {
         store_status(store, &st);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
     assert_int_equal(st.dirty_files, 0);
+    assert_int_equal(gw_counts.batches, 0);
+    store_status(store, &st);
+    assert_int_equal(st.cached_bytes, 0);
 }
+
+static void test_writeback_keeps_the_order_while_away(void **state)
+{
+    (void)state;
+    store_close(store);
+    open_store(UINT64_C(1) << 30, true);
+    gw_away = true;
+    struct attr a[5];
+    struct op extra = {.kind = OP_SETATTR, .set = SET_MODE};
+    for (unsigned i = 0; i < 5; i++) {
+        a[i] = gw_create(10 + i);
+        struct content *c = open_content(&a[i]);
+        assert_wrote(c, "x", 1, 0);
+        extra.ino = 10 + i;
+        assert_int_equal(content_publish(c, &extra, 1, NULL, NULL, true), 0);
+        close_content(c);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    gw_away = false;
+    for (int i = 0; i < 1000 && gw_attr(14).version == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(gw_attr(10 + i).version && gw_attr(10 + i).version < gw_attr(11 + i).version);
+}
+
+static void test_a_rekeyed_content_after_a_crash(void **state)
+{
+    (void)state;
+    struct attr a = gw_write(7, "base", 4, K64);
+    struct content *c = open_content(&a);
+    assert_wrote(c, "mine", 4, 0);
+    gw_write(7, "theirs", 6, K64);
+    assert_int_equal(publish(c), 0);
+    uint64_t sibling = content_ino(c);
+    assert_int_not_equal(sibling, 7);
+    assert_wrote(c, "MINE", 4, 0);
+    content_unref(c);
+    crash();
+    wait_until_clean();
+    assert_at_gateway(sibling, "MINE", 4);
+    assert_at_gateway(7, "theirs", 6);
+    assert_int_equal(gw_last_ino(), sibling);
+}
+
+/* ---- crashes ---- */
+
 
 static void test_a_crash_with_dirty_chunks(void **state)
 {
@@ -545,6 +609,9 @@ int main(void)
         T(writeback),
         T(fallocate),
         T(a_deleted_inode_takes_its_writes_along),
+        T(what_was_unlinked_is_dropped),
+        T(writeback_keeps_the_order_while_away),
+        T(a_rekeyed_content_after_a_crash),
         T(a_crash_with_dirty_chunks),
         T(a_crash_right_after_a_commit),
         T(clean_chunks_are_verified_after_a_crash),
