@@ -3,6 +3,8 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -134,20 +136,30 @@ def test_a_gateway_that_is_away_is_waited_for_and_then_eio(mounts, gateway):
     assert "e" in os.listdir(a.path)
 
 
-def test_a_program_notices_nothing_but_the_wait(mounts, gateway):
+WRITER = """
+import sys, time
+path, source = sys.argv[1:]
+data = open(source, "rb").read()
+with open(path, "wb") as f:
+    for i in range(64):
+        f.write(data)
+        time.sleep(0.05)
+"""
+
+
+def test_a_program_notices_nothing_but_the_wait(mounts, gateway, folder):
+    """A process of its own: a gateway started from the writer would inherit the file, and its close would wait for itself."""
     a = mounts.mount("a")
     data = os.urandom(1 << 20)
-    restart = None
-    with open(a / "big", "wb") as f:
-        for i in range(64):
-            f.write(data)
-            if i in (20, 40):
-                if restart:
-                    restart.join()
-                gateway.kill()
-                restart = threading.Timer(1.0, gateway.start)
-                restart.start()
-    restart.join()
+    with open(f"{folder}/data", "wb") as f:
+        f.write(data)
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, a / "big", f"{folder}/data"])
+    for _ in range(2):
+        time.sleep(1)
+        gateway.kill()
+        time.sleep(1)
+        gateway.start()
+    assert writer.wait(60) == 0
     a.unmount()
     a.start()
     assert open(a / "big", "rb").read() == data * 64
