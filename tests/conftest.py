@@ -53,6 +53,17 @@ def gateway(folder, request):
         g.close()
 
 
+@pytest.fixture(scope="module")
+def gateway_for_all():
+    """One for a whole table of requests that change nothing."""
+    with tempfile.TemporaryDirectory(prefix="cairn-test-") as path:
+        g = Gateway(os.path.join(path, "gateway"))
+        try:
+            yield g.start()
+        finally:
+            g.close()
+
+
 @pytest.fixture
 def mounts(folder, gateway):
     """mounts.mount("a"), mounts.mount("b", writeback=True)…: all unmounted at the end."""

@@ -15,7 +15,10 @@ json_t *access_body(struct call *c)
     json_t *body = jsonx_parse(c->body.data, c->body.len, &why);
     if (json_is_object(body))
         return body;
-    call_problem(c, 400, "bad-json", body ? "The body must be a JSON object." : "The body is not JSON: %s.", why);
+    if (!body && !utf8_valid(c->body.data ? c->body.data : "", c->body.len))
+        call_problem(c, 400, "bad-utf8", "The body is not valid UTF-8; a name that is not can be given only to a mount.");
+    else
+        call_problem(c, 400, "bad-json", body ? "The body must be a JSON object." : "The body is not JSON: %s.", why);
     json_decref(body);
     return NULL;
 }

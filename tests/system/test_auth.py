@@ -1,6 +1,9 @@
 """Who may come in: log-in, access tokens, rotating refresh tokens, sessions."""
 import base64
+import hmac
 import json
+import os
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -78,6 +81,32 @@ def test_only_our_own_access_tokens_are_taken(gateway):
     assert (missing.status, missing.code) == (401, "token-missing")
     basic = gateway.api("GET", "/drives", token="", headers={"Authorization": "Basic YTpi"})
     assert (basic.status, basic.code) == (401, "token-missing")
+
+
+def signed(gateway, claims, digest="sha256", **header):
+    """With the gateway's own secret: what only a bug or a thief could make."""
+    with sqlite3.connect(os.path.join(gateway.data, "meta.db")) as db:
+        ((secret,),) = db.execute("SELECT value FROM secret WHERE name = 'token'").fetchall()
+    db.close()
+    text = ".".join(b64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT", **header}, claims))
+    return f"{text}.{b64(hmac.new(secret, text.encode(), digest).digest())}"
+
+
+def test_a_good_signature_is_not_enough(gateway):
+    now = int(time.time())
+    head, claims, _ = login(gateway).json["accessToken"].split(".")
+    good = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    assert gateway.api("GET", "/drives", token=signed(gateway, good)).status == 200
+    without = {key: {k: v for k, v in good.items() if k != key} for key in good}
+    for claims, code in (({**good, "exp": now - 1}, "token-expired"), ({**good, "exp": 0}, "token-expired"), (without["exp"], "token-expired"), ({**good, "exp": str(now + 900)}, None),
+                         ({**good, "typ": "refresh"}, "token-invalid"), (without["typ"], "token-invalid"), (without["sub"], "token-invalid"), (without["sid"], "token-invalid"),
+                         ({**good, "sub": "00000000-0000-7000-8000-000000000000"}, "token-invalid"), ({**good, "sid": "00000000-0000-7000-8000-000000000000"}, "token-invalid"),
+                         ({**good, "sub": "ann"}, "token-invalid"), ({**good, "name": "n" * 10_000}, "token-invalid"), ({**good, "sub": ["x"]}, "token-invalid"), ([], "token-invalid"), (5, "token-invalid")):
+        answer = gateway.api("GET", "/drives", token=signed(gateway, claims))
+        assert answer.status == 401 and code in (None, answer.code), (claims, answer)
+    for header in ({"alg": "none"}, {"alg": "hs256"}, {"alg": "RS256"}, {"typ": "at+jwt"}, {"alg": None}, {"alg": ["HS256"]}):
+        assert gateway.api("GET", "/drives", token=signed(gateway, good, **header)).code == "token-invalid", header
+    assert gateway.api("GET", "/drives", token=signed(gateway, good, "sha512", alg="HS512")).code == "token-invalid"
 
 
 def test_a_refresh_token_serves_once(gateway):

@@ -3,26 +3,12 @@ import base64
 import hashlib
 import os
 import random
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import Gateway
-
 KIB = 1024
 CHUNK = 64 * KIB
-
-
-@pytest.fixture(scope="module")
-def gateway_for_all():
-    """One for a table of requests that change nothing."""
-    with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
-        g = Gateway(os.path.join(folder, "gateway"))
-        try:
-            yield g.start()
-        finally:
-            g.close()
 
 
 def sha256(data):
