@@ -66,7 +66,7 @@ static int load_dentry(struct loading *l, const struct want *w)
 
 static int load_entry_of(struct loading *l, const struct want *w)
 {
-    QUERY(q, l->c, "SELECT parent, name, born FROM dentry WHERE drive = ?1 AND ino = ?2 LIMIT ?3");
+    QUERY(q, l->c, "SELECT parent, name, born FROM dentry WHERE drive = ?1 AND ino = ?2 ORDER BY born LIMIT ?3");
     put_id(&q, l->drive);
     put_seq(&q, w->ino);
     put_int(&q, NAMES_ENOUGH);

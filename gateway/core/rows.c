@@ -1,6 +1,8 @@
 /* What operations ask for. */
 #include "gateway/core/rows_slots.h"
 
+#include <sys/stat.h>
+
 int rows_inode(struct rows *r, uint64_t ino, struct inode_row **ret)
 {
     struct key k;
@@ -40,14 +42,21 @@ int rows_dentry(struct rows *r, uint64_t parent, const char *name, struct dentry
     return 0;
 }
 
-static bool names_living(const struct names *n, uint64_t ino, const struct dentry_row **ret)
+static bool names_oldest(const struct names *n, uint64_t ino, const struct dentry_row **ret)
 {
+    const struct dentry_row *oldest = NULL;
     for (size_t i = 0; i < n->n; i++)
-        if (n->rows[i]->ino == ino) {
-            *ret = n->rows[i];
-            return true;
-        }
-    return false;
+        if (n->rows[i]->ino == ino && (!oldest || n->rows[i]->born < oldest->born))
+            oldest = n->rows[i];
+    if (oldest)
+        *ret = oldest;
+    return oldest;
+}
+
+/* Whether a name that is known is one of several of which the others may not be: which of them is meant must not depend on what else is loaded. */
+static bool names_incomplete(const struct slot *s, const struct inode_row *i)
+{
+    return s->state != PRESENT && i && !i->fresh && !S_ISDIR(i->attr.mode) && i->attr.nlink > 1;
 }
 
 int rows_entry_of(struct rows *r, uint64_t ino, const struct dentry_row **ret)
@@ -55,12 +64,12 @@ int rows_entry_of(struct rows *r, uint64_t ino, const struct dentry_row **ret)
     struct key k;
     size_t len = rows_key(&k, WANT_ENTRY_OF, ino, 0, 0);
     struct slot *s = rows_slot_find(r, &k, len);
-    if (s && names_living(s->row, ino, ret))
+    const struct inode_row *i = rows_inode_loaded(r, ino);
+    if (s && names_oldest(s->row, ino, ret) && !names_incomplete(s, i))
         return 0;
     if (s && s->state == PRESENT)
         return -ENOENT;
     if (!s || s->state == ABSENT) { /* absent: names were noted, the store was not asked */
-        const struct inode_row *i = rows_inode_loaded(r, ino);
         s = rows_slot_get(r, &k, len);
         if (i && i->fresh) {
             s->state = PRESENT;

@@ -115,7 +115,7 @@ void rows_free(struct rows *r);
 int rows_inode(struct rows *r, uint64_t ino, struct inode_row **ret);
 int rows_target(struct rows *r, uint64_t ino, const char **ret);
 int rows_dentry(struct rows *r, uint64_t parent, const char *name, struct dentry_row **ret); /* 0 also for "nothing": ino 0 */
-/* Any one living name of an inode; -ENOENT: it has none. *ret is valid until the next call that changes names. */
+/* The oldest living name of an inode; -ENOENT: it has none. *ret is valid until the next call that changes names. */
 int rows_entry_of(struct rows *r, uint64_t ino, const struct dentry_row **ret);
 int rows_xattr(struct rows *r, uint64_t ino, const char *name, struct xattr_row **ret); /* 0 also for "none": value NULL */
 int rows_version(struct rows *r, uint64_t ino, uint64_t number, const struct version_row **ret);
