@@ -49,6 +49,7 @@ def rss_mib(pid):
 
 class Disk:
     name = "disk"
+    copy = "-a"
 
     def __init__(self, base):
         self.dir = os.path.join(base, "disk")
@@ -63,6 +64,7 @@ class Disk:
 
 class Mounted:
     """A subject that a foreground process mounts."""
+    copy = "-a"
 
     def __init__(self, base):
         self.base = os.path.join(base, self.name)
@@ -118,6 +120,7 @@ class Passthrough(Mounted):
 
 class Rclone(Mounted):
     name = "rclone"
+    copy = "-r"  # it has no owners and modes to keep
 
     def __init__(self, base):
         os.makedirs(os.path.join(base, self.name, "source"))
@@ -125,7 +128,19 @@ class Rclone(Mounted):
 
     def command(self):
         return ["rclone", "mount", os.path.join(self.base, "source"), self.dir, "--vfs-cache-mode", "full", "--cache-dir", os.path.join(self.base, "cache"),
-                "--config", os.path.join(self.base, "rclone.conf")]
+                "--vfs-write-back", "0s", "--config", os.path.join(self.base, "rclone.conf")]
+
+    def written_back(self):
+        """It is not durable at close, and an unmount loses what still waits: the tree behind it must be the one in front."""
+        sizes = []
+        for top in (self.dir, os.path.join(self.base, "source")):
+            sizes.append(sorted((n, os.lstat(os.path.join(d, n)).st_size) for d, _, names in os.walk(top) for n in names))
+        return sizes[0] == sizes[1]
+
+    def unmount(self):
+        if os.path.ismount(self.dir):
+            wait_for(self.written_back, "what rclone still has to write", 300)
+        super().unmount()
 
     def forget(self):
         shutil.rmtree(os.path.join(self.base, "cache"), ignore_errors=True)
