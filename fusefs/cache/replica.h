@@ -56,8 +56,8 @@ struct node {
     struct content *content; /* while it is open or dirty; counted reference */
     uint64_t read_version;   /* newest version that a program of this mount opened for reading, 0 none */
     uint64_t read_order, made_order; /* when, and when this mount created it: counted by `order` */
-    int64_t pending_atime;   /* set while content was unsent: goes with its commit */
-    bool has_pending_atime;
+    uint32_t pending_set;    /* SET_… of op.h: attributes set while content was unsent, which go with its commit; their values in `pending` */
+    struct attr pending;
     bool unlinked_here;      /* its last name was removed by this mount */
     bool locks_broken;       /* its locks were lost with their session: reads and writes give EIO */
     /* private */

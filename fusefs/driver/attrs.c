@@ -3,12 +3,24 @@
 #include "common/clock.h"
 #include <sys/sysmacros.h>
 
+/* Lock held. */
+static void pending_over(const struct node *n, struct attr *a)
+{
+    if (n->pending_set & SET_MODE)
+        a->mode = (a->mode & S_IFMT) | n->pending.mode;
+    if (n->pending_set & SET_UID)
+        a->uid = n->pending.uid;
+    if (n->pending_set & SET_GID)
+        a->gid = n->pending.gid;
+    if (n->pending_set & SET_ATIME)
+        a->atime = n->pending.atime;
+}
+
 bool mount_overlay(struct mount *m, struct node *n, struct attr *a)
 {
     replica_lock(m->replica);
     struct content *c = n->content ? content_ref(n->content) : NULL;
-    if (n->has_pending_atime)
-        a->atime = n->pending_atime;
+    pending_over(n, a);
     replica_unlock(m->replica);
     if (!c)
         return false;
@@ -136,7 +148,26 @@ static int set_size(struct mount *m, struct node *n, const struct attr *a, uint6
     return err;
 }
 
-/* Times of content that is not sent yet go with it; a mode or owner that stays as it is needs no operation of its own either, since the commit moves ctime. */
+/* Moves what `which` names from the operation to what waits for the node's commit. */
+static void make_pending(struct mount *m, struct node *n, struct op *op, unsigned which)
+{
+    ACQUIRE_REPLICA_FOR_CURRENT_SCOPE(m);
+    if (op->set & which & SET_MODE)
+        n->pending.mode = op->mode;
+    if (op->set & which & SET_UID)
+        n->pending.uid = op->uid;
+    if (op->set & which & SET_GID)
+        n->pending.gid = op->gid;
+    if (op->set & which & (SET_ATIME | SET_ATIME_NOW)) {
+        n->pending.atime = op->set & SET_ATIME_NOW ? clock_wall_ns() : op->atime;
+        n->pending_set |= SET_ATIME;
+    }
+    n->pending_set |= op->set & which & (SET_MODE | SET_UID | SET_GID);
+    op->set &= ~which;
+}
+
+/* What close has to publish goes in one request. Times of content that is not sent yet go with it; of a file whose very first content is not sent yet, all attributes do. A mode
+   or owner that stays as it is needs no operation either, since the commit moves ctime. Returns what is left to be sent now. */
 static unsigned settle_with_content(struct mount *m, struct node *n, const struct attr *a, struct op *op)
 {
     replica_lock(m->replica);
@@ -147,24 +178,64 @@ static unsigned settle_with_content(struct mount *m, struct node *n, const struc
     bool dirty;
     content_stat(c, NULL, NULL, &dirty);
     if (dirty) {
+        bool times = op->set & (SET_MTIME | SET_MTIME_NOW);
+        if (times && content_set_mtime(c, op->set & SET_MTIME_NOW ? clock_wall_ns() : op->mtime))
+            op->set &= ~(SET_MTIME | SET_MTIME_NOW);
+        else
+            times = false;
+        if (a->version == 0)
+            make_pending(m, n, op, SET_MODE | SET_UID | SET_GID | SET_ATIME | SET_ATIME_NOW);
+        else if (times)
+            make_pending(m, n, op, SET_ATIME | SET_ATIME_NOW);
         if ((op->set & SET_MODE) && op->mode == (a->mode & 07777))
             op->set &= ~SET_MODE;
         if ((op->set & SET_UID) && op->uid == a->uid && (!(op->set & SET_GID) || op->gid == a->gid))
             op->set &= ~(SET_UID | SET_GID);
-        if ((op->set & (SET_MTIME | SET_MTIME_NOW)) &&
-            content_set_mtime(c, op->set & SET_MTIME_NOW ? clock_wall_ns() : op->mtime)) {
-            op->set &= ~(SET_MTIME | SET_MTIME_NOW);
-            if (op->set & (SET_ATIME | SET_ATIME_NOW)) { /* set together: sent together */
-                replica_lock(m->replica);
-                n->pending_atime = op->set & SET_ATIME_NOW ? clock_wall_ns() : op->atime;
-                n->has_pending_atime = true;
-                replica_unlock(m->replica);
-                op->set &= ~(SET_ATIME | SET_ATIME_NOW);
-            }
-        }
     }
     content_unref(c);
     return op->set;
+}
+
+struct op mount_take_pending(struct mount *m, struct node *n)
+{
+    ACQUIRE_REPLICA_FOR_CURRENT_SCOPE(m);
+    struct op op = {.kind = OP_SETATTR, .ino = n->ino, .set = n->pending_set, .mode = n->pending.mode, .uid = n->pending.uid,
+                    .gid = n->pending.gid, .atime = n->pending.atime};
+    n->pending_set = 0;
+    return op;
+}
+
+struct late {
+    struct mount *mount;
+    struct node *node; /* in use */
+    struct op op;
+};
+
+/* The content is journalled and is sent once the gateway is back; its attributes follow here. */
+static void send_late(void *arg)
+{
+    struct late *l = arg;
+    struct mount *m = l->mount;
+    int err = -EIO;
+    while (err == -EIO && !m->stopping) {
+        struct timespec pause = {.tv_nsec = 200 * 1000000};
+        nanosleep(&pause, NULL);
+        if (!sync_online(m->sync))
+            continue;
+        struct op_result res = {0};
+        err = mount_run(m, &l->op, &res);
+        op_result_fini(&res);
+    }
+    replica_leave(m->replica, l->node);
+    free(l);
+}
+
+void mount_send_late(struct mount *m, struct node *n, const struct op *op)
+{
+    struct late *l = mem_alloc(sizeof *l);
+    *l = (struct late){m, n, *op};
+    replica_use(m->replica, n);
+    pool_run(m->late, send_late, l);
 }
 
 static struct op setattr_op(const struct node *n, const struct stat *attr, int valid)

@@ -174,6 +174,7 @@ static int start(struct mount *m)
     m->replica = replica_new(m->info->root);
     m->kernel = kernel_new(m->replica);
     opqueue_on_result(m->ops, on_result, m);
+    m->late = pool_new(1, "late");
     m->locks = locks_new(m);
     m->history = history_new(m);
     struct store_config store = {.dir = m->options.cache_dir, .max_bytes = m->options.cache_size, .remote = m->remote, .ops = m->ops,
@@ -194,6 +195,8 @@ static int start(struct mount *m)
 
 static void stop(struct mount *m)
 {
+    m->stopping = true;
+    pool_free(m->late);
     if (m->store)
         store_close(m->store);
     locks_free(m->locks);

@@ -5,6 +5,7 @@
 #define COPY_PIECE (1u << 20)
 #define SMALL_FILE (64u << 10)
 #define PREFETCH_MAX 256
+#define READ_AHEAD_EVERY 64
 
 static bool for_writing(int flags)
 {
@@ -84,21 +85,20 @@ static void data_moved(struct mount *m, struct node *n)
 int mount_publish(struct mount *m, struct node *n, struct content *c, bool last)
 {
     uint64_t before, after;
-    struct op extra = {.kind = OP_SETATTR, .ino = n->ino, .set = SET_ATIME};
     struct op_result res_extra = {0}, res = {0};
     replica_lock(m->replica);
     bool gone = n->unlinked_here && n->attr.nlink == 0;
-    size_t n_extra = n->has_pending_atime ? 1 : 0;
-    extra.atime = n->pending_atime;
-    n->has_pending_atime = false;
     replica_unlock(m->replica);
-    if (gone) { /* its last name was removed here: nobody can open it any more */
-        content_unlinked(c);
-        return 0;
-    }
+    if (gone)
+        return 0; /* its last name was removed here: nobody can open it any more */
+    struct op extra = mount_take_pending(m, n);
     content_stat(c, &before, NULL, NULL);
-    int err = content_publish(c, &extra, n_extra, &res_extra, &res, last);
+    int err = content_publish(c, &extra, extra.set ? 1 : 0, &res_extra, &res, last);
     content_stat(c, &after, NULL, NULL);
+    if (!err && extra.set)
+        err = res_extra.error;
+    if (err == -EIO && extra.set)
+        mount_send_late(m, n, &extra);
     if (!err && res.ino && res.ino != n->ino)
         became_sibling(m, n, res.ino);
     else if (before != after && !err)
@@ -110,7 +110,7 @@ int mount_publish(struct mount *m, struct node *n, struct content *c, bool last)
 
 /* ---- operations ---- */
 
-/* The second small file of a directory that is read cold: its neighbours will be next. */
+/* Who reads one small file of a directory reads its neighbours next: at the first, and again at each READ_AHEAD_EVERY. */
 static void read_ahead_of_reader(struct mount *m, struct node *n, const struct attr *a)
 {
     if (a->size == 0 || a->size > SMALL_FILE)
@@ -120,7 +120,7 @@ static void read_ahead_of_reader(struct mount *m, struct node *n, const struct a
     uint32_t reads = dir ? ++dir->small_reads : 0;
     uint64_t ino = dir ? dir->ino : 0;
     replica_unlock(m->replica);
-    if (reads != 2)
+    if (reads % READ_AHEAD_EVERY != 1)
         return;
     CLEANUP_FREE struct attr *small = mem_calloc(PREFETCH_MAX, sizeof *small);
     size_t count = replica_small_files(m->replica, ino, SMALL_FILE, small, PREFETCH_MAX);

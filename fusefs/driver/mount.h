@@ -7,6 +7,7 @@
 #define FUSE_USE_VERSION 312
 #include "common/cleanup.h"
 #include "common/mem.h"
+#include "common/pool.h"
 #include "fusefs/cache/content.h"
 #include "fusefs/cache/replica.h"
 #include "fusefs/driver/driver.h"
@@ -38,6 +39,8 @@ struct mount {
     struct locks *locks;
     struct history *history;
     struct fuse_session *session;
+    struct pool *late;      /* one thread: attributes whose commit could not be sent at close */
+    _Atomic bool stopping;
     int64_t started_ns;
     pthread_mutex_t ino_lock; /* guards the range of inode numbers */
     uint64_t ino_next, ino_end;
@@ -69,11 +72,24 @@ static inline struct node *node_of(struct mount *m, fuse_ino_t id)
     return replica_node(m->replica, id);
 }
 
+static inline void mount_unlock_replica(struct replica **r)
+{
+    replica_unlock(*r);
+}
+/* The replica's lock, until the end of the scope. */
+#define ACQUIRE_REPLICA_FOR_CURRENT_SCOPE(m)                                                       \
+    CLEANUP(mount_unlock_replica) struct replica *scope_replica = (m)->replica;                    \
+    replica_lock(scope_replica)
+
 /* ---- attrs.c ---- */
 /* The attributes of a node as of now, what this mount has not sent yet included. 0, -ENOENT, -EIO… */
 int mount_attr(struct mount *m, struct node *n, struct attr *ret);
 /* Lays local, unsent content over a. Returns true if there was any. */
 bool mount_overlay(struct mount *m, struct node *n, struct attr *a);
+/* The operation that sets what waits for a node's commit (`set` 0: nothing does); it waits no longer. */
+struct op mount_take_pending(struct mount *m, struct node *n);
+/* Sends an operation as soon as the gateway can be reached again. */
+void mount_send_late(struct mount *m, struct node *n, const struct op *op);
 void mount_stat(const struct mount *m, const struct attr *a, struct stat *ret);
 /* How long the kernel may keep attributes: 0 where nothing is trusted or content is unsent. */
 double mount_attr_seconds(struct mount *m, bool unsent);
