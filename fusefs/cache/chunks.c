@@ -23,7 +23,7 @@ bool chunk_is_ready(const struct chunk *ch)
 
 static void give_room(struct store *s, uint64_t before)
 {
-    if (before <= s->dirty_max)
+    if (before <= atomic_load(&s->dirty_max))
         return;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     pthread_cond_broadcast(&s->room);

@@ -126,7 +126,8 @@ struct store {
     struct journal *journal;
     struct uploader *uploader;
     struct pool *fetchers;
-    uint64_t dirty_max; /* bytes that are dirty and not stored, before writers wait */
+    uint64_t dirty_limit;       /* bytes that are dirty and not stored, before writers wait */
+    _Atomic uint64_t dirty_max; /* the same now: less while the disk is full */
 
     pthread_mutex_t lock; /* guards all up to the blank line */
     pthread_cond_t wake, room, settled;
@@ -269,5 +270,9 @@ void store_publish_later(struct content *c, const struct op *extra, size_t n_ext
 void store_save(struct store *s, struct content *const *all, size_t n); /* their states to state.db, where they changed */
 /* ---- evict.c ---- */
 void store_make_room(struct store *s, uint64_t target); /* until no more than target is cached, or nothing can go */
+/* The disk is full: makes room, or waits until some of what is dirty was sent and can go. 0: to be tried again. No content.lock held. */
+int store_relieve(struct store *s);
+int store_wait_unsent(struct store *s); /* until no more than dirty_max is unsent: -EIO, -ENOSPC after the time-out. No content.lock held */
+void store_disk_has_room(struct store *s); /* asked now and then: once it is full no longer, more may wait again */
 void store_check_room(struct store *s); /* before more is cached; no content.lock held */
 #endif

@@ -5,6 +5,8 @@
 #include <linux/falloc.h>
 #include <time.h>
 
+#define RELIEVED_MAX 16 /* times that one write makes room on a full disk */
+
 static int journal(struct content *c, enum journal_kind kind, uint64_t a)
 {
     struct journal_record r = {.kind = kind, .ino = c->key.ino, .a = a};
@@ -119,45 +121,10 @@ int content_change_chunk(struct content *c, uint64_t n, uint32_t from, uint32_t 
     return err;
 }
 
-/* Dirty bytes that the gateway does not have are bounded: the writer waits for the uploads. */
-static int wait_for_room(struct content *c)
-{
-    struct store *s = c->store;
-    if (atomic_load(&s->unsent) <= s->dirty_max)
-        return 0;
-    struct content *dirty[64], *d;
-    size_t n = 0;
-    {
-        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-        DL_FOREACH2(s->dirty_list, d, dirty_next)
-        {
-            if (n == 64)
-                break;
-            d->refs++;
-            dirty[n++] = d;
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        content_lock(dirty[i]);
-        for (uint64_t k = 0; k < dirty[i]->n_chunks; k++)
-            content_send_later(dirty[i], k);
-        pthread_mutex_unlock(&dirty[i]->lock);
-        content_unref(dirty[i]);
-    }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += s->cfg.timeout_ms / 1000 + 1;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-    while (atomic_load(&s->unsent) > s->dirty_max)
-        if (pthread_cond_timedwait(&s->room, &s->lock, &until) == ETIMEDOUT)
-            return s->cfg.writeback ? -ENOSPC : -EIO;
-    return 0;
-}
-
 ssize_t content_write(struct content *c, const void *p, size_t n, uint64_t *off, bool append)
 {
     store_check_room(c->store);
-    int err = wait_for_room(c);
+    int err = store_wait_unsent(c->store);
     if (err)
         return err;
     content_lock(c);
@@ -168,6 +135,7 @@ ssize_t content_write(struct content *c, const void *p, size_t n, uint64_t *off,
     if (n > (uint64_t)FILE_SIZE_MAX || *off > (uint64_t)FILE_SIZE_MAX - n)
         return -EFBIG;
     size_t done = 0;
+    unsigned relieved = 0;
     while (!err && done < n) {
         uint64_t at = append ? c->size : *off + done;
         if (append && done == 0)
@@ -179,6 +147,12 @@ ssize_t content_write(struct content *c, const void *p, size_t n, uint64_t *off,
             err = content_change_chunk(c, at / chunk_size, from, from + len, (const char *)p + done, append);
         if (err == -EAGAIN && append) {
             err = 0;
+            continue;
+        }
+        if (err == -ENOSPC && relieved++ < RELIEVED_MAX) {
+            pthread_mutex_unlock(&c->lock);
+            err = store_relieve(c->store);
+            content_lock(c);
             continue;
         }
         if (err)

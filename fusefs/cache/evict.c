@@ -4,8 +4,11 @@
 
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
 
 #define BATCH 64u
+#define UNSENT_MIN (UINT64_C(1) << 20) /* may always wait to be sent */
 #define HARD 10u /* percent over the limit from which on readers and writers help */
 
 static bool may_go(const struct chunk *ch)
@@ -44,7 +47,9 @@ static int older_first(const void *a, const void *b)
 static void evict_from(struct content *c, uint64_t target)
 {
     struct store *s = c->store;
-    content_lock(c);
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+    if (c->frozen) /* whoever froze it may be waiting for a caller of ours who has pinned a chunk */
+        return;
     CLEANUP_FREE struct candidate *all = mem_calloc(c->n_chunks ? c->n_chunks : 1, sizeof *all);
     size_t n = 0;
     for (uint64_t i = 0; i < c->n_chunks; i++)
@@ -54,7 +59,6 @@ static void evict_from(struct content *c, uint64_t target)
     for (size_t i = 0; i < n && atomic_load(&s->cached) > target; i++)
         if (evict_chunk(c, all[i].n))
             break;
-    pthread_mutex_unlock(&c->lock);
 }
 
 /* A content that is on the disk only: as a whole. */
@@ -134,4 +138,59 @@ void store_check_room(struct store *s)
         store_make_room(s, max);
     else if (cached > max)
         store_call_keeper(s);
+}
+
+/* Dirty bytes that the gateway does not have are bounded: the writer waits for the uploads. */
+int store_wait_unsent(struct store *s)
+{
+    if (atomic_load(&s->unsent) <= atomic_load(&s->dirty_max))
+        return 0;
+    struct content *dirty[64], *d;
+    size_t n = 0;
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+        DL_FOREACH2(s->dirty_list, d, dirty_next)
+        {
+            if (n == 64)
+                break;
+            d->refs++;
+            dirty[n++] = d;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        content_lock(dirty[i]);
+        for (uint64_t k = 0; k < dirty[i]->n_chunks; k++)
+            content_send_later(dirty[i], k);
+        pthread_mutex_unlock(&dirty[i]->lock);
+        content_unref(dirty[i]);
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += s->cfg.timeout_ms / 1000 + 1;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    while (atomic_load(&s->unsent) > atomic_load(&s->dirty_max))
+        if (pthread_cond_timedwait(&s->room, &s->lock, &until) == ETIMEDOUT)
+            return s->cfg.writeback ? -ENOSPC : -EIO;
+    return 0;
+}
+
+int store_relieve(struct store *s)
+{
+    uint64_t cached = atomic_load(&s->cached), unsent = atomic_load(&s->unsent), max = atomic_load(&s->dirty_max);
+    store_make_room(s, cached / 2);
+    if (atomic_load(&s->cached) < cached)
+        return 0;
+    if (!unsent)
+        return -ENOSPC;
+    if (max > UNSENT_MIN && max > unsent / 2)
+        atomic_store(&s->dirty_max, unsent / 2 > UNSENT_MIN ? unsent / 2 : UNSENT_MIN);
+    return store_wait_unsent(s);
+}
+
+void store_disk_has_room(struct store *s)
+{
+    struct statvfs v;
+    uint64_t max = atomic_load(&s->dirty_max), more = 2 * max < s->dirty_limit ? 2 * max : s->dirty_limit;
+    if (max < s->dirty_limit && !fstatvfs(s->dir_fd, &v) && (uint64_t)v.f_bavail * v.f_frsize > 2 * more)
+        atomic_store(&s->dirty_max, more);
 }

@@ -108,6 +108,7 @@ static void *keeper_main(void *arg)
         bool trim = s->n_idle > IDLE_MAX;
         s->wake_keeper = false;
         pthread_mutex_unlock(&s->lock);
+        store_disk_has_room(s);
         if (atomic_load(&s->cached) > s->cfg.max_bytes / 20 * 19)
             store_make_room(s, s->cfg.max_bytes / 10 * 9);
         save_changed(s);

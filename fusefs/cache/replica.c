@@ -214,6 +214,17 @@ void replica_free(struct replica *r)
     free(r);
 }
 
+void replica_drop_contents(struct replica *r)
+{
+    struct node *n, *next;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+    HASH_ITER(by_ino, r->nodes, n, next)
+    {
+        content_unref(n->content);
+        n->content = NULL;
+    }
+}
+
 /* ---- names ---- */
 
 static struct dentry *dentry_find(struct node *dir, const char *name)

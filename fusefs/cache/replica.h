@@ -69,6 +69,7 @@ struct node {
 struct replica;
 struct replica *replica_new(uint64_t root_ino);
 void replica_free(struct replica *r);
+void replica_drop_contents(struct replica *r); /* no node keeps one: before the store is closed */
 void replica_lock(struct replica *r);
 void replica_unlock(struct replica *r);
 

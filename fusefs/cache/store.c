@@ -83,7 +83,8 @@ static struct store *store_new(const struct store_config *cfg)
     s->remote = cfg->remote;
     s->lock_fd = s->dir_fd = -1;
     uint64_t share = cfg->writeback ? cfg->max_bytes / 4 * 3 : cfg->max_bytes / 2;
-    s->dirty_max = !cfg->writeback && share > UNSENT_MAX ? UNSENT_MAX : share;
+    s->dirty_limit = !cfg->writeback && share > UNSENT_MAX ? UNSENT_MAX : share;
+    atomic_init(&s->dirty_max, s->dirty_limit);
     struct rlimit files;
     s->fds_max = !getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur / 2 < FDS_MAX ? (size_t)files.rlim_cur / 2 : FDS_MAX;
     s->pending_last = &s->pending;

@@ -193,17 +193,19 @@ static int start(struct mount *m)
     return 0;
 }
 
+/* The store is closed when nobody has a content any more: not the applier of changes, and no node, which keeps one that could not be sent when it was closed. */
 static void stop(struct mount *m)
 {
     m->stopping = true;
     pool_free(m->late);
-    if (m->store)
-        store_close(m->store);
-    locks_free(m->locks);
     sync_stop(m->sync);
+    locks_free(m->locks);
+    replica_drop_contents(m->replica);
+    store_close(m->store);
     opqueue_free(m->ops);
     if (m->sync)
         remote_unmount(m->remote);
+    sync_free(m->sync);
     if (m->session)
         fuse_session_destroy(m->session);
     kernel_free(m->kernel);

@@ -485,6 +485,12 @@ void sync_stop(struct sync *s)
     pthread_join(s->clock, NULL);
     stream_send(s->stream, "{\"t\":\"bye\"}");
     stream_stop(s->stream);
+}
+
+void sync_free(struct sync *s)
+{
+    if (!s)
+        return;
     while (s->first) {
         struct incoming *in = s->first;
         s->first = in->next;

@@ -23,7 +23,8 @@ struct sync_config {
 };
 struct sync;
 struct sync *sync_start(const struct sync_config *cfg);
-void sync_stop(struct sync *s); /* says bye, joins */
+void sync_stop(struct sync *s); /* says bye, joins; sync_own may still be called */
+void sync_free(struct sync *s);
 
 /* The cache lease runs and everything up to its seq is known: the replica may be believed and the kernel may keep what it is told. Never blocks. */
 bool sync_trusted(struct sync *s);
