@@ -14,7 +14,7 @@
 
 #define READ_PIECE (16u << 10)
 #define BODY_READS 8          /* receives in a row, so that one fast upload does not keep the loop */
-#define LINGER_BYTES (1u << 20)
+#define LINGER_BYTES (16u << 20)
 
 enum state {
     CONN_HEAD,   /* waits for a head */
