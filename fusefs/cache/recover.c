@@ -74,8 +74,8 @@ static int replay_moving(struct content *c)
 
 static int replay_file(struct content *c, const struct journal_record *r, size_t n)
 {
-    uint64_t size;
-    int64_t mtime;
+    uint64_t size = 0;
+    int64_t mtime = 0;
     int err = read_size(c, &size, &mtime);
     if (err || !chunk_size_valid(r[0].len) || r[0].b > (uint64_t)FILE_SIZE_MAX)
         return err ? err : -EINVAL;
