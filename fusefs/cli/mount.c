@@ -106,12 +106,12 @@ const struct verb verb_mount = {
     "mount", "[--drive NAME] [--url URL] [OPTION…] DIR", "Mounts a drive on a directory",
     "  --drive NAME          which drive; not needed if you have one only ($CAIRN_DRIVE)\n"
     "  --url URL             which gateway; else $CAIRN_URL, else that of the last login\n"
-    "  --user NAME           signs in for this mount only; --password-stdin: the password is the first line of standard input\n"
+    "  -u, --user NAME       signs in for this mount only; --password-stdin: the password is the first line of standard input\n"
     "  --cache-dir DIR       where the cache and the journal are kept ($XDG_CACHE_HOME/cairn/…)\n"
     "  --cache-size 10G      how much of the drive is kept here\n"
     "  --writeback           close and fsync return when the journal is on disk, and sending follows\n"
-    "  --foreground          does not go into the background\n"
-    "  --debug               logs every FUSE request, in the foreground\n"
+    "  -f, --foreground      does not go into the background\n"
+    "  -d, --debug           logs every FUSE request, in the foreground\n"
     "  -o OPT,…              timeout=30 (seconds a call waits for a gateway that is away), uid=N, gid=N, allow_other, ro,\n"
     "                        strict (EIO instead of the cache when cut off), url=, user=, cache-dir=, cache-size=, writeback; others go to FUSE\n\n"
     "In /etc/fstab: DRIVE DIR fuse.cairn url=http://HOST:PORT,_netdev 0 0",
