@@ -123,6 +123,7 @@ static void content_to_json(json_t *o, const struct op *op)
     if (op->shrunk_to < op->size)
         set_int(o, "shrunkTo", op->shrunk_to);
     set_true(o, "append", op->append);
+    set_true(o, "aside", op->aside);
     if (op->append)
         set_int(o, "appendFrom", op->append_from);
     if (op->replaces)
@@ -363,6 +364,7 @@ static int content_from_json(const json_t *o, struct op *op, const char **why)
     op->shrunk_to = op->size;
     OPTIONAL(jsonx_u64(o, "shrunkTo", &op->shrunk_to));
     OPTIONAL(jsonx_bool(o, "append", &op->append));
+    OPTIONAL(jsonx_bool(o, "aside", &op->aside));
     OPTIONAL(jsonx_u64(o, "appendFrom", &op->append_from));
     OPTIONAL(jsonx_u64(o, "replaces", &op->replaces));
     OPTIONAL(jsonx_bool(o, "whole", &op->whole));

@@ -91,6 +91,7 @@ struct op {
     uint64_t shrunk_to;    /* the least size since base: chunks beyond it are holes unless in changes; default size */
     bool append;           /* only appended since base: on a stale base the appended bytes go behind what is there */
     uint64_t append_from;  /* the size at base, where the appended bytes begin */
+    bool aside;            /* always into a sibling: it was written under a lock that was lost */
     uint64_t replaces;     /* the version that this same open file committed before, 0 none: it gives way */
     bool has_mtime;        /* else the server's time */
     uint32_t chunk_size;

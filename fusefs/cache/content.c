@@ -175,6 +175,13 @@ bool content_set_mtime(struct content *c, int64_t mtime)
     return dirty;
 }
 
+void content_put_aside(struct content *c)
+{
+    content_lock(c);
+    c->aside |= c->dirty;
+    pthread_mutex_unlock(&c->lock);
+}
+
 uint64_t content_ino(struct content *c)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);

@@ -65,6 +65,8 @@ int content_publish(struct content *c, const struct op *extra, size_t n_extra, s
 bool content_remote_changed(struct content *c, const struct attr *a, uint64_t from, uint64_t to);
 /* Nothing is known to be newest any more (lease lost): the map is checked at the next open by `a`. */
 void content_revalidate(struct content *c, const struct attr *a);
+/* The lock is lost under which it was written: what is dirty now becomes a sibling when it is committed. */
+void content_put_aside(struct content *c);
 /* The inode it belongs to now (after a conflict: the sibling's), and its version. */
 uint64_t content_ino(struct content *c);
 uint64_t content_version(struct content *c);

@@ -87,6 +87,7 @@ struct content {
     struct snapshot *unsure; /* what was sent without an answer; owned */
     bool recovered;          /* dirty since before a crash: it may have been committed just then */
     bool committing;
+    bool aside;              /* what is dirty goes into a sibling */
     uint64_t read_next, ahead_until; /* sequential reads: the next offset; the first chunk not yet asked for */
     uint32_t read_run;
     uint64_t bytes;         /* sum of chunks' held */
@@ -236,6 +237,7 @@ struct snapshot {
     uint64_t version, size, changes, replaces;
     int64_t mtime;
     struct since_base since;
+    bool aside;
     uint32_t chunk_size;
     struct send_item *items; /* a dirty chunk each, n rising */
     size_t n;

@@ -59,7 +59,6 @@ struct node {
     uint32_t pending_set;    /* SET_… of op.h: attributes set while content was unsent, which go with its commit; their values in `pending` */
     struct attr pending;
     bool unlinked_here;      /* its last name was removed by this mount */
-    bool locks_broken;       /* its locks were lost with their session: reads and writes give EIO */
     /* private */
     UT_hash_handle by_ino;
     struct node *spare_next, *spare_prev;

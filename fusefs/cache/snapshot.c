@@ -12,6 +12,7 @@ struct snapshot *snapshot_take(struct content *c)
                             .replaces = c->replaces,
                             .mtime = c->mtime,
                             .since = c->since,
+                            .aside = c->aside,
                             .chunk_size = c->chunk_size};
     size_t n = 0;
     for (uint64_t i = 0; i < c->n_chunks; i++)
@@ -52,6 +53,7 @@ void snapshot_to_op(const struct content *c, const struct snapshot *sn, struct o
                        .size = sn->size,
                        .shrunk_to = sn->since.shrunk_to < sn->size ? sn->since.shrunk_to : sn->size,
                        .append = sn->since.append,
+                       .aside = sn->aside,
                        .append_from = sn->since.append_from,
                        .replaces = sn->replaces,
                        .has_mtime = true,
@@ -103,6 +105,7 @@ int snapshot_committed(struct content *c, const struct snapshot *sn, uint64_t ve
     c->base_size = sn->size;
     c->replaces = version;
     c->recovered = false;
+    c->aside &= !sn->aside;
     for (size_t i = 0; i < sn->n; i++) {
         const struct send_item *it = &sn->items[i];
         if (it->n >= c->n_chunks)

@@ -372,7 +372,7 @@ void store_mark_dirty(struct content *c)
 void store_mark_clean(struct content *c)
 {
     struct store *s = c->store;
-    c->dirty = false;
+    c->dirty = c->aside = false;
     pthread_mutex_lock(&s->lock);
     bool was = c->in_dirty;
     if (was) {

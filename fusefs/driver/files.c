@@ -174,7 +174,7 @@ void files_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fu
 {
     (void)id;
     struct handle *h = handle_of(fi);
-    if (h->node && h->node->locks_broken) {
+    if (h->node && locks_lost(mount_of(req), h)) {
         fuse_reply_err(req, EIO);
         return;
     }
@@ -196,7 +196,7 @@ void files_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, of
 {
     (void)id;
     struct handle *h = handle_of(fi);
-    if (!h->node || h->node->locks_broken) {
+    if (!h->node || locks_lost(mount_of(req), h)) {
         fuse_reply_err(req, EIO);
         return;
     }
@@ -215,6 +215,8 @@ void files_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, of
 
 static int publish_handle(struct mount *m, struct handle *h, bool last)
 {
+    if (h->node && locks_lost(m, h))
+        return -EIO; /* what it wrote becomes a sibling once nobody has it open */
     return h->wrote && h->node ? mount_publish(m, h->node, h->content, last) : 0;
 }
 
@@ -271,8 +273,8 @@ void files_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t l
 {
     (void)id;
     struct handle *h = handle_of(fi);
-    if (!h->node) {
-        fuse_reply_err(req, EBADF);
+    if (!h->node || locks_lost(mount_of(req), h)) {
+        fuse_reply_err(req, h->node ? EIO : EBADF);
         return;
     }
     h->wrote = true;
@@ -300,6 +302,10 @@ void files_copy(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_in
     CLEANUP_FREE char *piece = mem_alloc_raw(COPY_PIECE);
     size_t done = 0;
     ssize_t n = 0;
+    if ((from->node && locks_lost(mount_of(req), from)) || (to->node && locks_lost(mount_of(req), to))) {
+        fuse_reply_err(req, EIO);
+        return;
+    }
     to->wrote = true;
     if (len > 64 * (size_t)COPY_PIECE)
         len = 64 * (size_t)COPY_PIECE; /* a short copy is allowed; the caller goes on */

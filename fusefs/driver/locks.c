@@ -3,6 +3,7 @@
    A call that waits (F_SETLKW, flock) does not hold a FUSE thread: it is parked, and tried again by the waiters' thread when a lock of its file was released. */
 #include "fusefs/driver/mount.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include <sys/file.h>
 
 #define RETRY_MS 1000 /* should a push be missed */
@@ -11,7 +12,8 @@
 struct waiter {
     struct waiter *next;
     fuse_req_t req;
-    struct node *node; /* in use */
+    struct node *node;     /* in use */
+    struct handle *handle; /* open for as long as the call waits */
     struct op op;
     bool interrupted;
     struct locks *locks;
@@ -74,22 +76,31 @@ void locks_unlocked(void *ctx, uint64_t ino)
     kick(((struct mount *)ctx)->locks);
 }
 
+/* From now on others may have the locks: what was written under them and not sent must not replace what those write. */
 void locks_session_lost(void *ctx)
 {
     struct mount *m = ctx;
     struct locks *l = m->locks;
     struct holder *h, *next;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&l->lock);
+    m->lock_session++;
+    pthread_mutex_lock(&l->lock);
+    struct content **contents = mem_calloc(HASH_COUNT(l->holders) + 1, sizeof *contents);
+    size_t n = 0;
     HASH_ITER(hh, l->holders, h, next)
     {
-        replica_lock(m->replica);
-        struct node *n = replica_find(m->replica, h->key.ino);
-        if (n && n->users)
-            n->locks_broken = true;
-        replica_unlock(m->replica);
-        HASH_DEL(l->holders, h);
-        free(h);
+        ACQUIRE_REPLICA_FOR_CURRENT_SCOPE(m);
+        struct node *node = replica_find(m->replica, h->key.ino);
+        if (node && node->content)
+            contents[n++] = content_ref(node->content);
     }
+    pthread_mutex_unlock(&l->lock);
+    if (HASH_COUNT(l->holders))
+        log_warn("the gateway was away for too long: the locks of this mount are lost");
+    while (n) {
+        content_put_aside(contents[--n]);
+        content_unref(contents[n]);
+    }
+    free(contents);
 }
 
 /* One try. 0, -EAGAIN, other errors. */
@@ -120,8 +131,16 @@ static void interrupted(fuse_req_t req, void *data)
     pthread_cond_signal(&w->locks->wake);
 }
 
+static void note_locked(struct mount *m, struct handle *h)
+{
+    h->lock_session = m->lock_session;
+    h->locked = true;
+}
+
 static void waiter_end(struct locks *l, struct waiter *w, int err)
 {
+    if (!err)
+        note_locked(l->mount, w->handle);
     pthread_mutex_lock(&l->lock);
     struct waiter **at = &l->waiters;
     while (*at != w)
@@ -164,10 +183,10 @@ static void *wait_loop(void *arg)
 }
 
 /* Only the waiters' thread takes waiters off; new ones go to the end, so that `next` above stays good. */
-static void park(struct locks *l, fuse_req_t req, struct node *n, const struct op *op)
+static void park(struct locks *l, fuse_req_t req, struct node *n, struct handle *h, const struct op *op)
 {
     struct waiter *w = mem_alloc(sizeof *w);
-    *w = (struct waiter){.req = req, .node = n, .op = *op, .locks = l};
+    *w = (struct waiter){.req = req, .node = n, .handle = h, .op = *op, .locks = l};
     replica_use(l->mount->replica, n);
     pthread_mutex_lock(&l->lock);
     struct waiter **at = &l->waiters;
@@ -254,26 +273,34 @@ void locks_getlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struc
     op_result_fini(&res);
 }
 
+static int take(struct mount *m, struct handle *h, const struct op *op)
+{
+    int err = sync_fresh(m->sync);
+    if (!err)
+        err = try_lock(m->locks, op);
+    if (!err)
+        note_locked(m, h);
+    return err;
+}
+
+/* What was written under the lock is published first; if that fails, the lock goes all the same. */
+static int give(struct mount *m, struct handle *h, const struct op *op)
+{
+    int err = h->wrote ? mount_publish(m, h->node, h->content, false) : 0;
+    int lock_err = try_lock(m->locks, op);
+    kick(m->locks);
+    return lock_err ? lock_err : err;
+}
+
 static void set(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct op *op, bool wait)
 {
     struct mount *m = mount_of(req);
     struct handle *h = handle_of(fi);
-    int err = 0;
-    if (op->lock_type == F_UNLCK) {
-        if (h->wrote)
-            err = mount_publish(m, h->node, h->content, false);
-    } else {
-        err = sync_fresh(m->sync);
-        h->locked = true;
-    }
-    int lock_err = err && op->lock_type != F_UNLCK ? err : try_lock(m->locks, op);
-    if (lock_err == -EAGAIN && wait) {
-        park(m->locks, req, node_of(m, id), op);
-        return;
-    }
-    if (op->lock_type == F_UNLCK)
-        kick(m->locks);
-    fuse_reply_err(req, lock_err ? -lock_err : -err);
+    int err = locks_lost(m, h) ? -EIO : op->lock_type == F_UNLCK ? give(m, h, op) : take(m, h, op);
+    if (err == -EAGAIN && wait)
+        park(m->locks, req, node_of(m, id), h, op);
+    else
+        fuse_reply_err(req, -err);
 }
 
 void locks_setlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *f, int sleep)
@@ -312,6 +339,4 @@ void locks_close(struct mount *m, struct handle *h, uint64_t owner, bool release
         try_lock(m->locks, &op); /* what cannot be told ends with the session */
         kick(m->locks);
     }
-    if (release && h->node->locks_broken && h->node->users <= 1)
-        h->node->locks_broken = false;
 }

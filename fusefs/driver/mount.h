@@ -41,6 +41,7 @@ struct mount {
     struct fuse_session *session;
     struct pool *late;      /* one thread: attributes whose commit could not be sent at close */
     _Atomic bool stopping;
+    _Atomic uint32_t lock_session; /* raised when all locks are lost */
     int64_t started_ns;
     pthread_mutex_t ino_lock; /* guards the range of inode numbers */
     uint64_t ino_next, ino_end;
@@ -52,7 +53,8 @@ struct handle {
     struct content *content; /* a reference */
     int flags;
     _Atomic bool wrote;
-    bool locked; /* a lock was taken through it */
+    _Atomic bool locked; /* a lock was taken through it, in this session of locks: */
+    _Atomic uint32_t lock_session;
     pthread_mutex_t lock; /* guards listing */
     struct listing listing;
     bool listed;
@@ -118,6 +120,11 @@ struct locks *locks_new(struct mount *m);
 void locks_free(struct locks *l);
 void locks_unlocked(void *ctx, uint64_t ino);  /* sync's on_unlocked; ctx is the mount */
 void locks_session_lost(void *ctx);            /* sync's on_session_lost */
+/* A lock was held through this handle and is lost: whatever is done through it gives EIO. */
+static inline bool locks_lost(const struct mount *m, const struct handle *h)
+{
+    return h->locked && h->lock_session != m->lock_session;
+}
 void locks_close(struct mount *m, struct handle *h, uint64_t owner, bool release);
 
 /* ---- history.c: .versions ---- */

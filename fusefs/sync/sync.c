@@ -34,7 +34,8 @@ struct sync {
     uint64_t seq; /* everything up to it is known */
     uint64_t beat;
     int64_t beat_sent[BEATS];
-    int64_t last_beat, last_heard, away_since; /* away_since: 0 while connected */
+    int64_t last_beat, last_heard;
+    bool away, session_over; /* away: it was connected and is not; session_over: for so long that the gateway may have ended its locks */
     json_t *notices;
     bool connected, stopping;
 
@@ -336,17 +337,14 @@ static void connected(void *ctx, struct stream *stream)
     uuid_text(&info->drive, drive);
     uuid_text(&info->session, session);
     pthread_mutex_lock(&s->lock);
-    bool session_lost = s->away_since && clock_boot_ms() - s->away_since > SYNC_SESSION_MS;
     s->connected = true;
-    s->away_since = 0;
+    s->away = s->session_over = false;
     s->last_heard = clock_boot_ms();
     snprintf(text, sizeof text, "{\"t\":\"hello\",\"drive\":\"%s\",\"session\":\"%s\",\"since\":%llu}", drive, session,
              (unsigned long long)s->seq);
     pthread_mutex_unlock(&s->lock);
     s->unreachable_until = 0;
     stream_send(stream, text);
-    if (session_lost && s->cfg.on_session_lost)
-        s->cfg.on_session_lost(s->cfg.ctx);
 }
 
 static void disconnected(void *ctx)
@@ -354,7 +352,7 @@ static void disconnected(void *ctx)
     struct sync *s = ctx;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     s->connected = false;
-    s->away_since = clock_boot_ms();
+    s->away = true;
 }
 
 static void leased(struct sync *s, uint64_t id, uint64_t ms)
@@ -396,6 +394,10 @@ static void message(void *ctx, const char *text, size_t n)
     } else if (strcmp(type, "lease") == 0 && jsonx_u64(o, "id", &id) == 0 && jsonx_u64(o, "ms", &ms) == 0) {
         leased(s, id, ms);
     } else if (strcmp(type, "welcome") == 0) {
+        bool fresh = false;
+        jsonx_bool(o, "fresh", &fresh);
+        if (fresh) /* before anything is believed again */
+            s->cfg.on_session_lost(s->cfg.ctx);
         s->caught_up = false; /* until what lies between was read */
         enqueue(s, IN_WELCOME, seq, NULL);
     } else if (strcmp(type, "reset") == 0) {
@@ -433,6 +435,17 @@ static void beat(struct sync *s, int64_t now)
         stream_reconnect(s->stream);
 }
 
+/* Nothing was heard of the gateway for nearly as long as it keeps the locks of a mount that is away. */
+static void watch_session(struct sync *s, int64_t now)
+{
+    pthread_mutex_lock(&s->lock);
+    bool over = s->away && !s->session_over && now - s->last_heard > SYNC_SESSION_MS;
+    s->session_over |= over;
+    pthread_mutex_unlock(&s->lock);
+    if (over)
+        s->cfg.on_session_lost(s->cfg.ctx);
+}
+
 static void *clock_loop(void *arg)
 {
     struct sync *s = arg;
@@ -450,6 +463,7 @@ static void *clock_loop(void *arg)
             log_debug("the cache lease is out");
         }
         beat(s, now);
+        watch_session(s, now);
         struct timespec pause = {.tv_nsec = 20 * 1000000};
         nanosleep(&pause, NULL);
     }

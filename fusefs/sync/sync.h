@@ -10,7 +10,7 @@
 #include "fusefs/sync/kernel.h"
 
 #define SYNC_GUARD_MS 300       /* before its lease is out, the mount has emptied the kernel */
-#define SYNC_SESSION_MS 30000   /* locks end when the stream was away for so long */
+#define SYNC_SESSION_MS 25000   /* a gateway keeps the locks of a mount that is away for 30 s; before that is over, they are taken for lost */
 
 struct sync_config {
     struct remote *remote;
@@ -18,7 +18,7 @@ struct sync_config {
     struct kernel *kernel;
     bool strict;
     void (*on_unlocked)(void *ctx, uint64_t ino); /* a lock was released: on the stream's thread, must not block */
-    void (*on_session_lost)(void *ctx);           /* the locks of this mount are gone: on the applier's thread */
+    void (*on_session_lost)(void *ctx);           /* the locks of this mount are gone: on any thread, never blocks on the network */
     void *ctx;
 };
 struct sync;

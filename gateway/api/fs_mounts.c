@@ -55,6 +55,7 @@ static int use(struct streams *s, const struct uuid *id, const struct uuid *driv
     if (!n) {
         n = add(s, id, drive, who);
         n->locks = true; /* for all we know */
+        n->fresh = true;
     } else if (uuid_is_zero(&n->user) && uuid_equal(&n->drive, drive)) {
         n->user = who->user;
         memcpy(n->user_name, who->name, sizeof n->user_name);
@@ -89,6 +90,8 @@ int mount_attach(struct streams *s, struct stream *st, struct stream **ret_old)
         return err;
     *ret_old = n->stream;
     n->stream = st;
+    st->fresh = n->fresh;
+    n->fresh = false;
     n->gone_since = 0;
     return 0;
 }

@@ -80,6 +80,8 @@ void stream_welcome(struct stream *st, uint64_t seq)
     CLEANUP_BUF struct buf b = {0};
     message_begin(&b, "welcome");
     jout_u64(&b, "seq", seq);
+    if (st->fresh)
+        jout_bool(&b, "fresh", true);
     message_end(st, &b);
     if (st->since > seq) { /* it has seen what no longer happened */
         message_begin(&b, "reset");

@@ -21,6 +21,7 @@ struct stream { /* one socket; loop */
     bool interested;             /* it has an interest */
     bool present;                /* hub_presence was told */
     int64_t checked;             /* boot ms: when its user's role was looked at */
+    bool fresh;                  /* as its mount's */
     struct coherence_stream *in; /* NULL before welcome */
     struct buf inval;            /* touches of the group that is being published, comma separated */
     uint64_t inval_seq;
@@ -35,6 +36,7 @@ struct mount { /* under lock */
     struct stream *stream; /* the newest; only the loop looks into it */
     int64_t gone_since;    /* boot ms; 0 while a stream is there */
     bool locks;            /* it may hold some */
+    bool fresh;            /* nothing was known of it when it spoke: whatever locks it had are gone, and it is to be told */
     UT_hash_handle hh;
 };
 

@@ -180,10 +180,10 @@ static int commit_to(struct apply *a, struct inode_row *i, const struct dentry_r
     int err = check_chunks(a);
     if (a->again || err)
         return err;
-    if (is_stale(a->op, i)) {
+    if (is_stale(a->op, i) || a->op->aside) {
         if (a->op->exact)
             return -ESTALE;
-        if (a->op->append) { /* the writer puts its bytes behind what is there now, and comes again */
+        if (a->op->append && !a->op->aside) { /* the writer puts its bytes behind what is there now, and comes again */
             a->res->attrs[0] = i->attr;
             a->res->n_attrs = 1;
             a->res->ino = i->attr.ino;

@@ -283,6 +283,21 @@ static void a_stale_commit_becomes_a_sibling(void **state)
     assert_int_equal(commit_chunk(w, 7, CS + 60, 1, 6, 60), -ESTALE);
 }
 
+static void what_lost_its_lock_becomes_a_sibling(void **state)
+{
+    struct fake_world *w = *state;
+    commit_chunk(w, 0, 10, 0, 1, 10);
+    uint64_t base = w->res.version;
+    struct chunk_change c = change(0, 2, 20);
+    struct op op = commit(base, 20, &c, 1);
+    op.aside = op.append = true; /* an append does not go behind what those who have the lock write */
+    op.append_from = 10;
+    assert_int_equal(world_do(w, &op), 0);
+    assert_int_not_equal(w->res.conflict_parent, 0);
+    assert_chunk(w, w->res.ino, w->res.version, 0, 2, 20);
+    assert_int_equal(attr_of(w, FILE_INO)->version, base);
+}
+
 static void a_stale_append_is_sent_back(void **state)
 {
     struct fake_world *w = *state;
@@ -554,6 +569,7 @@ int main(void)
         CASE(quota_bounds_growth_only),
         CASE(one_open_file_leaves_one_version),
         CASE(a_stale_commit_becomes_a_sibling),
+        CASE(what_lost_its_lock_becomes_a_sibling),
         CASE(a_stale_append_is_sent_back),
         CASE(putting),
         CASE(renaming_over_what_changed_meanwhile),
