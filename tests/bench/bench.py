@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -133,6 +134,19 @@ def bench_query(gateway):
     return result
 
 
+def freeze_and_thaw(a, b):
+    """How long the first change waits for a mount that is frozen, and how soon that one is right when it runs again."""
+    path, other = os.path.join(a.dir, "pushed"), os.path.join(b.dir, "pushed")
+    os.lstat(other)
+    b.process.send_signal(signal.SIGSTOP)
+    frozen = timed(lambda: os.chmod(path, 0o700))
+    os.chmod(path, 0o711)
+    time.sleep(3)
+    b.process.send_signal(signal.SIGCONT)
+    thawed = timed(lambda: subjects.wait_for(lambda: os.lstat(other).st_mode & 0o777 == 0o711, "the thawed mount to be right"))
+    return 1000 * frozen, 1000 * thawed
+
+
 def bench_push(base, gateway, rounds=500):
     """What an operation waits longer because another mount must acknowledge it, and that the other one is right at once."""
     a = subjects.Cairn(base, gateway, "push-a")
@@ -158,13 +172,15 @@ def bench_push(base, gateway, rounds=500):
                     stale.append(i)
             time.sleep(2)
             both = chmods()
+            frozen, thawed = freeze_and_thaw(a, b)
         finally:
             b.close()
     finally:
         a.close()
     ms = lambda values, q: 1000 * statistics.quantiles(values, n=100)[q - 1]  # noqa: E731
     return {"alone p50 ms": ms(alone, 50), "alone p99 ms": ms(alone, 99), "with another mount p50 ms": ms(both, 50),
-            "with another mount p99 ms": ms(both, 99), "stale answers": len(stale)}
+            "with another mount p99 ms": ms(both, 99), "stale answers": len(stale), "the other frozen: first call ms": frozen,
+            "thawed: right after ms": thawed}
 
 
 def table(title, results):

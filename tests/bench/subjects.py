@@ -15,7 +15,7 @@ def wait_for(condition, what, seconds=20):
     while not condition():
         if time.monotonic() > end:
             raise RuntimeError(f"{what}: not ready after {seconds} s")
-        time.sleep(0.02)
+        time.sleep(0.002)
 
 
 def drop_page_cache():
