@@ -160,18 +160,23 @@ static void test_small_files_ahead(void **state)
     (void)state;
     struct attr a[50];
     char text[32];
+    uint64_t bytes = 0;
+    struct store_status st = {0};
     for (unsigned i = 0; i < 50; i++) {
         snprintf(text, sizeof text, "this is file %u", i);
         a[i] = gw_write(100 + i, text, strlen(text), M4);
+        bytes += a[i].size;
     }
     store_prefetch(store, a, 50);
+    while (st.cached_bytes < bytes) /* it is a hint to another thread: without it this would go on for ever */
+        store_status(store, &st);
     for (unsigned i = 0; i < 50; i++) {
         snprintf(text, sizeof text, "this is file %u", i);
         struct content *c = open_content(&a[i]);
         assert_reads(c, text, strlen(text));
         close_content(c);
     }
-    assert_true(gw_counts.reads < 50);
+    assert_int_equal(gw_counts.reads, 1);
 }
 
 /* ---- writing ---- */
