@@ -181,7 +181,9 @@ int backing_resize(struct content *c, uint64_t size)
     int fd = backing_get(c);
     if (fd < 0)
         return fd;
-    int err = ftruncate(fd, (off_t)size) ? -errno : 0;
+    struct stat st; /* cutting an empty file to nothing makes ext4 write it out when it is closed (auto_da_alloc) */
+    bool is_so = fstat(fd, &st) == 0 && st.st_size == (off_t)size;
+    int err = !is_so && ftruncate(fd, (off_t)size) ? -errno : 0;
     backing_put(c);
     return err;
 }
