@@ -69,10 +69,11 @@ static int prepare(struct content *c, uint64_t n, uint32_t from, uint32_t to)
     while (n < c->n_chunks) {
         struct chunk *ch = &c->chunks[n];
         bool covers = from == 0 && to >= chunk_length(c->size, c->chunk_size, n);
-        bool being_written = (ch->flags & CHUNK_FETCHING) && ch->pins;
+        /* Fetched bytes on their way in; or readers of an earlier version's, who are to end with what they began. */
+        bool being_used = ch->pins && (ch->flags & (CHUNK_FETCHING | CHUNK_JUNK));
         if (c->frozen) {
             content_wait_thaw(c);
-        } else if (being_written || ((ch->flags & CHUNK_FETCHING) && !covers)) {
+        } else if (being_used || ((ch->flags & CHUNK_FETCHING) && !covers)) {
             if (!content_wait(c))
                 return -EIO;
         } else if (covers || chunk_is_hole(ch)) {

@@ -56,7 +56,7 @@ void content_take_contents(struct content *c, const struct remote_map *m, const 
     for (size_t i = 0; i < m->n && m->first + i < c->n_chunks && rd->n_contents; i++) {
         uint64_t n = m->first + i;
         struct chunk *ch = &c->chunks[n];
-        if (!(ch->flags & CHUNK_MAPPED) || (ch->flags & (CHUNK_PRESENT | CHUNK_DIRTY | CHUNK_FETCHING)) || chunk_is_hole(ch))
+        if (!(ch->flags & CHUNK_MAPPED) || (ch->flags & (CHUNK_PRESENT | CHUNK_DIRTY | CHUNK_FETCHING)) || ch->pins || chunk_is_hole(ch))
             continue;
         for (size_t k = 0; k < rd->n_contents; k++, at = (at + 1) % rd->n_contents) {
             const struct remote_content *rc = &rd->contents[at];
@@ -180,7 +180,8 @@ static int fetch_chunk(struct content *c, uint64_t n, unsigned timeout_ms)
         err = remote_chunk_get(c->store->remote, &ref.hash, bytes, ref.len);
     while (remote_wait(&w, err) || (err == -EBADMSG && bad++ == 0)); /* damaged on its way: once more */
     content_lock(c);
-    ch = claimed(c, n, gen);
+    while ((ch = claimed(c, n, gen)) && (ch->pins || c->frozen)) /* readers of the bytes that were there before: they end with what they began */
+        pthread_cond_wait(&c->changed, &c->lock);
     if (ch) {
         struct chunk_ref now = wanted(ch);
         if (!err && hash_equal(&now.hash, &ref.hash)) {

@@ -178,7 +178,8 @@ static struct attr write_whole(struct file *f, const uint8_t *bytes, uint64_t si
 {
     struct version *v = mem_alloc(sizeof *v);
     uint64_t n = chunk_count(size, chunk_size);
-    *v = (struct version){.number = ++seq, .size = size, .chunk_size = chunk_size, .before = f->newest, .mtime = (int64_t)seq};
+    seq++;
+    *v = (struct version){.number = seq, .size = size, .chunk_size = chunk_size, .before = f->newest, .mtime = (int64_t)seq};
     v->refs = mem_calloc(n ? n : 1, sizeof *v->refs);
     for (uint64_t i = 0; i < n; i++) {
         uint32_t len = chunk_length(size, chunk_size, i);

@@ -1,6 +1,8 @@
 /* The content cache against a gateway in memory: one story a test. */
 #include "cache_fixture.h"
 
+#include <sys/mount.h>
+
 static int publish(struct content *c)
 {
     return content_publish(c, NULL, 0, NULL, NULL, true);
@@ -526,6 +528,42 @@ static void test_a_rekeyed_content_after_a_crash(void **state)
     assert_int_equal(gw_last_ino(), sibling);
 }
 
+/* On a disk of 4 MiB: what can be fetched again gives way, what cannot is refused. */
+static void test_a_full_disk(void **state)
+{
+    (void)state;
+    char before[sizeof dir];
+    strcpy(before, dir);
+    char disk[80];
+    snprintf(disk, sizeof disk, "%s/disk", before);
+    assert_int_equal(mkdir(disk, 0700), 0);
+    if (mount("none", disk, "tmpfs", 0, "size=4m")) { /* only root may */
+        skip();
+        return;
+    }
+    store_close(store);
+    strcpy(dir, disk);
+    open_store(UINT64_C(1) << 30, false);
+    CLEANUP_FREE uint8_t *p = pattern(8 << 20, 20);
+    struct attr a = gw_write(7, p, 8 << 20, K64), b = gw_create(8);
+    struct content *c = open_content(&a), *d = open_content(&b);
+    assert_reads(c, p, 8 << 20);
+    assert_wrote(d, p, 2 << 20, 0); /* in the place of what was read */
+    uint64_t off = 2 << 20;
+    ssize_t n = content_write(d, p, 6 << 20, &off, false);
+    assert_true(n == -ENOSPC || (n > 0 && n < 6 << 20));
+    assert_int_equal(content_truncate(d, 1000), 0);
+    assert_int_equal(publish(d), 0);
+    assert_at_gateway(8, p, 1000);
+    assert_reads(c, p, 8 << 20);
+    close_content(c);
+    close_content(d);
+    store_close(store);
+    assert_int_equal(umount(disk), 0);
+    strcpy(dir, before);
+    open_store(UINT64_C(1) << 30, false);
+}
+
 /* ---- crashes ---- */
 
 
@@ -617,6 +655,7 @@ int main(void)
         T(what_was_unlinked_is_dropped),
         T(writeback_keeps_the_order_while_away),
         T(a_rekeyed_content_after_a_crash),
+        T(a_full_disk),
         T(a_crash_with_dirty_chunks),
         T(a_crash_right_after_a_commit),
         T(clean_chunks_are_verified_after_a_crash),

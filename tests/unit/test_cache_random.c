@@ -369,6 +369,48 @@ static void test_writers_and_publisher(void **state)
     close_content(shared);
 }
 
+/* A file that another mount fills with ever higher numbers: no reader sees a number go back, and after being told all see the last. */
+static void *watching_reader(void *arg)
+{
+    (void)arg;
+    uint8_t seen[2] = {0}, got;
+    while (!stop)
+        for (int k = 0; k < 2; k++) {
+            if (content_read(shared, &got, 1, (uint64_t)k * M4 + 5) != 1 || got < seen[k])
+                failures++;
+            seen[k] = got;
+        }
+    return NULL;
+}
+
+static void test_readers_and_remote_changes(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = mem_alloc(2 * M4);
+    memset(p, 1, 2 * M4);
+    struct attr a = gw_write(7, p, 2 * M4, M4);
+    shared = open_content(&a);
+    failures = 0;
+    stop = false;
+    pthread_t t[3];
+    for (int i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, watching_reader, NULL);
+    for (int i = 2; i < 40; i++) {
+        memset(p + (i % 2) * M4, i, M4);
+        a = gw_write(7, p, 2 * M4, M4);
+        assert_true(content_remote_changed(shared, &a, (uint64_t)(i % 2) * M4, (uint64_t)(i % 2 + 1) * M4));
+        uint8_t got;
+        assert_int_equal(content_read(shared, &got, 1, (uint64_t)(i % 2) * M4 + 9), 1);
+        assert_int_equal(got, i);
+    }
+    stop = true;
+    for (int i = 0; i < 3; i++)
+        pthread_join(t[i], NULL);
+    assert_int_equal(failures, 0);
+    assert_reads(shared, p, 2 * M4);
+    close_content(shared);
+}
+
 /* Lines from several threads of this mount and from another mount: each is there once. */
 static void *logger(void *arg)
 {
@@ -425,6 +467,7 @@ int main(int argc, char **argv)
     rng = seed * 0x9E3779B97F4A7C15u + 1;
     printf("seed %lu\n", seed);
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
-    const struct CMUnitTest tests[] = {T(random), T(readers_and_eviction), T(writers_and_publisher), T(appends_from_two_mounts)};
+    const struct CMUnitTest tests[] = {T(random), T(readers_and_eviction), T(writers_and_publisher), T(readers_and_remote_changes),
+                                       T(appends_from_two_mounts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
