@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 /* cmocka wants these before it */
@@ -55,6 +56,7 @@ static inline int teardown(void **state)
     (void)state;
     store_close(store);
     store = NULL;
+    umount2(dir, MNT_DETACH); /* of a test that ended before it did so itself */
     remove_dir(dir);
     gw_reset();
     return 0;
