@@ -13,6 +13,7 @@
 #define MESSAGE_MAX (64u << 20)
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
+#define CONNECT_S 10 /* for a connection and its upgrade */
 
 struct message {
     struct message *next;
@@ -173,6 +174,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_CLOSED:
         lost(s);
         return 0;
+    case LWS_CALLBACK_WSI_DESTROY: /* all that is told of a connection that was closed while it was being upgraded */
+        if (wsi == s->wsi)
+            lost(s);
+        return 0;
     default:
         return 0;
     }
@@ -265,6 +270,7 @@ struct stream *stream_start(struct remote *remote, const struct stream_handler *
         .user = s,
         .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .fd_limit_per_thread = 16,
+        .timeout_secs = CONNECT_S,
     };
     if (parse_url(s, remote_url(remote)) || !(s->context = lws_create_context(&info)) ||
         pthread_create(&s->thread, NULL, run, s) != 0) {
