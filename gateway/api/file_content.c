@@ -90,7 +90,6 @@ static int serve(struct call *c, struct meta_tx *tx, const struct version_row *v
     add_last_modified(c, v->mtime);
     add_disposition(c, name);
     call_add_header(c, "Accept-Ranges", "bytes");
-    call_add_header(c, "X-Content-Type-Options", "nosniff");
     if (range == RANGE_PART) {
         snprintf(text, sizeof text, "bytes %llu-%llu/%llu", (unsigned long long)from, (unsigned long long)to - 1, (unsigned long long)v->size);
         call_add_header(c, "Content-Range", text);
