@@ -83,8 +83,8 @@ int attr_from_json(const json_t *o, struct attr *ret)
         return -EINVAL;
     OPTIONAL(jsonx_u64(o, "rdev", &a.rdev));
     OPTIONAL(jsonx_bool(o, "quarantined", &a.quarantined));
-    if (a.chunk_size && !chunk_size_valid(a.chunk_size))
-        return -EINVAL;
+    if (a.chunk_size ? !chunk_size_valid(a.chunk_size) : a.version != 0)
+        return -EINVAL; /* content has a geometry */
     *ret = a;
     return 0;
 }

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 
-#define TRIES 100 /* appends that come too late again and again; every other reason ends sooner */
 #define TORN_TRIES 5
 #define MISSING_TRIES 5
 
@@ -153,9 +152,12 @@ int content_commit(struct content *c, const struct op *extra, size_t n_extra, st
         *ret_commit = (struct op_result){0};
     struct commit k = {.extra = extra, .n_extra = n_extra, .ret_extra = ret_extra, .ret_commit = ret_commit};
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->publishing);
-    int err = -EAGAIN;
-    for (int tries = 0; err == -EAGAIN && tries < TRIES; tries++)
+    /* An append that comes too late comes again: each time somebody else's has gone through, so this is bounded by time, not by a count. */
+    int64_t until = clock_boot_ms() + c->store->cfg.timeout_ms;
+    int err;
+    do
         err = try_commit(c, &k);
+    while (err == -EAGAIN && clock_boot_ms() < until);
     content_lock(c);
     c->committing = false;
     if (last && !c->dirty)

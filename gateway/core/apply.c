@@ -215,6 +215,7 @@ json_t *apply_touch(const struct op_result *res, const struct uuid *session)
             if (res->attrs[i].ino == res->content_ino) {
                 set_int(content, "version", res->attrs[i].version);
                 set_int(content, "size", res->attrs[i].size);
+                set_int(content, "chunkSize", res->attrs[i].chunk_size);
             }
         json_object_set_new_nocheck(o, "content", content);
     }

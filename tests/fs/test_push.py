@@ -128,6 +128,16 @@ def test_pages_of_an_open_mapped_file(pair):
             assert int.from_bytes(pages[at:at + 4], "little") == i, i
 
 
+def test_the_first_content_of_a_file_that_is_open_elsewhere(pair):
+    a, b = pair
+    open(a / "f", "w").close()
+    with open(b / "f", "rb") as f:
+        assert f.read() == b""
+        with open(a / "f", "wb") as w:
+            w.write(b"first")
+        assert f.read() == b"first"
+
+
 def test_a_frozen_driver_is_waited_for_once(pair):
     a, b = pair
     open(a / "f", "w").close()

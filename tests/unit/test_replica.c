@@ -177,7 +177,8 @@ static void spare_nodes_are_bounded(void **state)
 static void touches_are_checked(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"{}", "{\"seq\":1,\"names\":[{}]}", "{\"seq\":1,\"content\":{\"ino\":1}}", "{\"seq\":1,\"inodes\":[1,2,3,4,5,6,7,8,9]}"};
+    static const char *const bad[] = {"{}", "{\"seq\":1,\"names\":[{}]}", "{\"seq\":1,\"content\":{\"ino\":1}}",
+        "{\"seq\":1,\"content\":{\"ino\":1,\"version\":2,\"from\":0,\"to\":1,\"size\":1}}", "{\"seq\":1,\"inodes\":[1,2,3,4,5,6,7,8,9]}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_t *o = json_loads(bad[i], 0, NULL);
         struct touch t;
