@@ -1,6 +1,7 @@
 """Fixtures for every test that needs running programs (tests/harness.py)."""
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 
@@ -9,6 +10,9 @@ import pytest
 from harness import Gateway, Mounts, fuse_is_missing, wait_for
 
 RUN = "PYTEST_CAIRN_RUN"
+
+# Started in the background, tests inherit that Ctrl-C is ignored, and so would the programs that are to be ended by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def started_here():
