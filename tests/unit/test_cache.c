@@ -124,6 +124,18 @@ static void test_remote_change_keeps_equal_chunks(void **state)
     close_content(c);
 }
 
+static void test_the_first_content_of_a_file_that_was_empty(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(2 * CHUNK_SIZE_MIN, 5);
+    struct attr none = {.ino = 8, .mode = S_IFREG | 0644, .nlink = 1};
+    struct content *c = open_content(&none); /* whose chunk size nobody knows */
+    struct attr a = gw_write(8, p, 2 * CHUNK_SIZE_MIN, CHUNK_SIZE_MIN);
+    assert_true(content_remote_changed(c, &a, 0, 2 * CHUNK_SIZE_MIN));
+    assert_reads(c, p, 2 * CHUNK_SIZE_MIN);
+    close_content(c);
+}
+
 static void test_a_version_that_was_thinned_out(void **state)
 {
     (void)state;
@@ -635,6 +647,7 @@ int main(void)
         T(a_gateway_that_is_away),
         T(damage_on_the_way),
         T(remote_change_keeps_equal_chunks),
+        T(the_first_content_of_a_file_that_was_empty),
         T(a_version_that_was_thinned_out),
         T(old_versions),
         T(small_files_ahead),
