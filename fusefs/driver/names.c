@@ -35,27 +35,39 @@ int mount_new_ino(struct mount *m, uint64_t *ret)
 
 /* ---- look-up ---- */
 
+#define TRIES 50
+
+/* What the gateway says of a name. -EAGAIN: it has changed since that answer. */
+static int ask_name(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret)
+{
+    uint64_t seq;
+    bool found;
+    struct remote_wait w = mount_patience(m);
+    int err;
+    do
+        err = remote_lookup(m->remote, parent->ino, name, 0, &seq, &found, ret);
+    while (remote_wait(&w, err));
+    if (err)
+        return err == -EHOSTUNREACH ? -EIO : err;
+    if (!replica_fill_name(m->replica, parent, name, seq, found ? ret : NULL, ret_node))
+        return -EAGAIN;
+    return found ? 0 : -ENOENT;
+}
+
 int mount_lookup(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret)
 {
     int err = sync_fresh(m->sync);
     if (err)
         return err;
-    for (int tries = 0; tries < 50; tries++) {
+    for (int tries = 0; tries < TRIES; tries++) {
         int known = replica_lookup(m->replica, parent, name, ret_node, ret);
         if (known >= 0)
             return known ? 0 : -ENOENT;
-        uint64_t seq;
-        bool found;
-        struct remote_wait w = mount_patience(m);
-        do
-            err = remote_lookup(m->remote, parent->ino, name, 0, &seq, &found, ret);
-        while (remote_wait(&w, err));
-        if (err)
-            return err == -EHOSTUNREACH ? -EIO : err;
-        if (replica_fill_name(m->replica, parent, name, seq, found ? ret : NULL, ret_node))
-            return found ? 0 : -ENOENT;
+        err = ask_name(m, parent, name, ret_node, ret);
+        if (err != -EAGAIN)
+            return err;
     }
-    return -EIO; /* changed 50 times while it was asked for */
+    return -EIO; /* changed each time while it was asked for */
 }
 
 static void reply_missing(fuse_req_t req, struct mount *m, struct node *parent)
@@ -225,6 +237,18 @@ void names_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const 
     create(req, parent, name, S_IFLNK | 0777, 0, target);
 }
 
+/* Makes the file, or finds the one that was made elsewhere between the kernel's look-up and now: of which the gateway knows, and this mount perhaps not yet. */
+static int make_or_find(struct mount *m, struct node *parent, const struct op *op, struct node **ret_node, struct attr *ret)
+{
+    int err = make(m, parent, op, ret_node, ret);
+    for (int tries = 0; tries < TRIES && (err == -EEXIST || err == -EAGAIN); tries++) {
+        err = ask_name(m, parent, op->name, ret_node, ret);
+        if (err == -ENOENT) /* and removed again */
+            err = make(m, parent, op, ret_node, ret);
+    }
+    return err == -EAGAIN ? -EIO : err;
+}
+
 void names_create(fuse_req_t req, fuse_ino_t parent_id, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
     struct mount *m = mount_of(req);
@@ -239,9 +263,7 @@ void names_create(fuse_req_t req, fuse_ino_t parent_id, const char *name, mode_t
     busy(m, parent, 1);
     err = create_op(req, m, parent, name, S_IFREG | (mode & 07777), &op);
     if (!err)
-        err = make(m, parent, &op, &n, &a);
-    if (err == -EEXIST && !(fi->flags & O_EXCL)) /* made elsewhere, between the kernel's look-up and now */
-        err = mount_lookup(m, parent, name, &n, &a);
+        err = fi->flags & O_EXCL ? make(m, parent, &op, &n, &a) : make_or_find(m, parent, &op, &n, &a);
     if (!err && !S_ISREG(a.mode)) {
         replica_forget(m->replica, replica_id(m->replica, n), 1);
         err = S_ISDIR(a.mode) ? -EISDIR : -EEXIST;

@@ -201,6 +201,26 @@ def test_a_name_made_in_both_at_once_is_made_once(pair):
         assert len(made) == 1, i
 
 
+def test_a_file_opened_to_be_made_in_both_at_once_is_there(pair):
+    """O_CREAT without O_EXCL finds what the other has made a moment before, though this mount may not have heard of it."""
+    failed = []
+
+    def opens(m, name):
+        try:
+            os.close(os.open(m / name, os.O_WRONLY | os.O_CREAT, 0o644))
+        except OSError as e:
+            failed.append((name, e))
+
+    for i in range(600):
+        threads = [threading.Thread(target=opens, args=(m, f"f{i % 3}")) for m in pair]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not failed, i
+        os.unlink(pair[i % 2] / f"f{i % 3}")
+
+
 def test_append_from_two_mounts_loses_nothing(pair):
     a, b = pair
     open(a / "log", "w").close()
