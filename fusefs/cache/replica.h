@@ -48,6 +48,7 @@ struct node {
     bool complete;           /* a name that is not in `children` is not there */
     uint32_t names_in_flight;   /* calls that may hold the kernel's lock of this directory */
     int64_t contended_until_ms; /* its names get time-out 0 until then: the kernel could not be told in time */
+    uint32_t cold_lookups;      /* names asked for one by one: a hint to ask for all; beyond the limit where it is too large for that */
     uint32_t small_reads;       /* cold small files read here: a hint to fetch the others ahead */
     /* symlinks, xattrs */
     char *target;

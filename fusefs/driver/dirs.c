@@ -2,6 +2,7 @@
 #include "fusefs/driver/mount.h"
 
 #define LIST_PAGE 2048u
+#define LIST_AHEAD_AFTER 2u
 
 static int fill_page(struct mount *m, struct node *dir, const char *after, struct remote_page *page)
 {
@@ -36,6 +37,24 @@ static int list_once(struct mount *m, struct node *dir)
         if (!after)
             return replica_fill_complete(m->replica, dir, first) ? 0 : -EAGAIN;
     }
+}
+
+bool mount_list_ahead(struct mount *m, struct node *dir)
+{
+    replica_lock(m->replica);
+    bool now = !dir->complete && ++dir->cold_lookups == LIST_AHEAD_AFTER;
+    replica_unlock(m->replica);
+    struct remote_page page = {0};
+    if (!now || fill_page(m, dir, "", &page))
+        return false;
+    if (!page.next)
+        replica_fill_complete(m->replica, dir, page.seq);
+    remote_page_fini(&page);
+    replica_lock(m->replica);
+    if (dir->complete)
+        dir->cold_lookups = 0;
+    replica_unlock(m->replica);
+    return true;
 }
 
 int mount_list(struct mount *m, struct node *dir)

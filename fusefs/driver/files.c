@@ -117,7 +117,7 @@ static void read_ahead_of_reader(struct mount *m, struct node *n, const struct a
         return;
     replica_lock(m->replica);
     struct node *dir = replica_find(m->replica, n->parent);
-    uint32_t reads = dir ? ++dir->small_reads : 0;
+    uint32_t reads = dir && dir->complete ? ++dir->small_reads : 0; /* before that, its neighbours are not known */
     uint64_t ino = dir ? dir->ino : 0;
     replica_unlock(m->replica);
     if (reads % READ_AHEAD_EVERY != 1)

@@ -106,6 +106,8 @@ int mount_new_ino(struct mount *m, uint64_t *ret);
 struct remote_wait mount_patience(const struct mount *m);
 
 /* ---- dirs.c ---- */
+/* Who asks for one name of a directory after the other is given them all: true where that was done just now, so that the replica may know by now. */
+bool mount_list_ahead(struct mount *m, struct node *dir);
 int mount_list(struct mount *m, struct node *dir); /* makes the replica's listing of it complete */
 /* Entries for fuse_reply_buf, used by history.c as well. */
 void dirs_free_handle(struct handle *h);

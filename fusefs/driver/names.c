@@ -63,6 +63,8 @@ int mount_lookup(struct mount *m, struct node *parent, const char *name, struct 
         int known = replica_lookup(m->replica, parent, name, ret_node, ret);
         if (known >= 0)
             return known ? 0 : -ENOENT;
+        if (mount_list_ahead(m, parent))
+            continue;
         err = ask_name(m, parent, name, ret_node, ret);
         if (err != -EAGAIN)
             return err;
