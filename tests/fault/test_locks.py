@@ -2,6 +2,8 @@
 import errno
 import fcntl
 import os
+import socket
+import threading
 import time
 
 import pytest
@@ -70,3 +72,58 @@ def test_a_long_cut_breaks_them(mounts, proxy):
     os.pwrite(fd, b"again!", 0)
     os.close(fd)
     assert open(a / "f").read() == "again!"
+
+
+class NoStreams:
+    """A TCP proxy that lets every request through but the upgrade of a stream: its mounts never have a lease."""
+
+    def __init__(self, port):
+        self.target = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+                t = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            for x, y in ((s, t), (t, s)):
+                threading.Thread(target=self.pump, args=(x, y), daemon=True).start()
+
+    @staticmethod
+    def pump(x, y):
+        try:
+            while (data := x.recv(1 << 16)) and b"/stream" not in data[:200]:
+                y.sendall(data)
+        except OSError:
+            pass
+        for s in (x, y):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+
+
+def test_a_lock_revalidates_where_there_is_no_lease(mounts, gateway):
+    """Open all the time, and told of nothing: what is read under the lock is what was written under it before."""
+    way = NoStreams(gateway.port)
+    a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{way.port}")
+    with open(a / "f", "w") as f:
+        f.write("00")
+    fd = os.open(b / "f", os.O_RDWR)
+    for i in range(5):
+        other = locked(a / "f")
+        os.pwrite(other, b"%02d" % i, 0)
+        os.close(other)
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+        assert not status(b)["lease"]
+        assert os.pread(fd, 10, 0) == b"%02d" % i
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+    os.close(fd)
+    way.close()

@@ -41,7 +41,11 @@ def test_the_open_file_is_the_sibling_from_then_on(mounts):
         f.write("a1a1")
     os.fsync(fb)
     os.write(fb, b"b2")
+    os.fchmod(fb, 0o600)  # what is done to the open file is done to the sibling
+    sibling = os.fstat(fb).st_ino
     os.close(fb)
+    assert os.stat(a / "f").st_mode & 0o777 == os.stat(b / "f").st_mode & 0o777 != 0o600
+    assert [os.stat(a / n).st_mode & 0o777 for n in os.listdir(a.path) if os.stat(a / n).st_ino == sibling != os.stat(a / "f").st_ino] == [0o600]
     (name,) = conflicts(a)
     assert open(a / name).read() == "b1b1b2" and open(a / "f").read() == "a1a1"
     assert open(b / "f").read() == "a1a1"

@@ -61,40 +61,42 @@ static void what_cannot_be_journalled_is_not_written(void **state)
 
 /* ---- readers and eviction ---- */
 
-#define CHUNKS 4
-#define ROUNDS 400
+#define CHUNKS 3
+#define ROUNDS 100
 
 struct reader {
     pthread_t thread;
     struct content *content;
     const uint8_t *want;
     bool wrong;
+    atomic_bool done;
 };
 
 static void *read_on(void *arg)
 {
     struct reader *r = arg;
-    uint8_t got[K64];
+    CLEANUP_FREE uint8_t *got = mem_alloc(M4);
     for (unsigned i = 0; i < ROUNDS && !r->wrong; i++) {
-        uint64_t off = (i * 7919u % CHUNKS) * K64;
-        r->wrong = content_read(r->content, got, K64, off) != K64 || memcmp(got, r->want + off, K64) != 0;
+        uint64_t off = (uint64_t)(i * 7919u % CHUNKS) * M4;
+        r->wrong = content_read(r->content, got, M4, off) != M4 || memcmp(got, r->want + off, M4) != 0;
     }
+    r->done = true;
     return NULL;
 }
 
 static void readers_never_see_what_is_being_evicted(void **state)
 {
     (void)state;
-    CLEANUP_FREE uint8_t *p = pattern(CHUNKS * K64, 1);
-    struct attr a = gw_write(7, p, CHUNKS * K64, K64);
+    CLEANUP_FREE uint8_t *p = pattern((size_t)CHUNKS * M4, 1);
+    struct attr a = gw_write(7, p, (size_t)CHUNKS * M4, M4);
     struct content *c = open_content(&a);
     struct reader readers[3];
     for (size_t i = 0; i < 3; i++) {
         readers[i] = (struct reader){.content = c, .want = p};
         assert_int_equal(pthread_create(&readers[i].thread, NULL, read_on, &readers[i]), 0);
     }
-    for (unsigned i = 0; i < ROUNDS; i++)
-        store_make_room(store, 0);
+    while (!readers[0].done || !readers[1].done || !readers[2].done)
+        store_make_room(store, M4);
     for (size_t i = 0; i < 3; i++) {
         pthread_join(readers[i].thread, NULL);
         assert_false(readers[i].wrong);
