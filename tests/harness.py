@@ -253,8 +253,11 @@ class Mount:
     def kill(self):
         """The driver dies at once, as if the machine had."""
         self.process.kill()
-        self.process.wait()
-        subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True)
+        # A driver killed while it was telling the kernel something may be held there by a call that waits for the driver: -f ends such calls.
+        subprocess.run(["umount", "-f", self.path], check=False, capture_output=True, timeout=20)
+        self.process.wait(20)
+        if is_mounted(self.path):
+            subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True, timeout=20)
 
     def freeze(self):
         self.process.send_signal(signal.SIGSTOP)

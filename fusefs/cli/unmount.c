@@ -61,10 +61,11 @@ static int run_fusermount(const char *dir, const char *how)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
 }
 
+/* Forced by root, calls that wait for a driver that is gone end as well (MNT_FORCE aborts the connection); fusermount3 cannot do that. */
 static int detach(const char *dir, bool lazy)
 {
     if (geteuid() == 0)
-        return umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) ? -errno : 0;
+        return umount2(dir, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH | MNT_FORCE : 0)) ? -errno : 0;
     return run_fusermount(dir, lazy ? "-uz" : "-u");
 }
 
