@@ -40,7 +40,9 @@ static void read_ahead(struct content *c, uint64_t off, uint64_t end)
 
 static int read_chunk(struct content *c, uint64_t n, uint32_t from, size_t len, void *p)
 {
-    int err = content_ensure(c, n, c->store->cfg.timeout_ms);
+    int err;
+    while (!(err = content_ensure(c, n, c->store->cfg.timeout_ms)) && c->frozen)
+        content_wait_thaw(c); /* whatever was ready may be gone, or a hole, after that */
     if (err)
         return err;
     if (n >= c->n_chunks || chunk_is_hole(&c->chunks[n])) {
@@ -48,11 +50,6 @@ static int read_chunk(struct content *c, uint64_t n, uint32_t from, size_t len, 
         return 0;
     }
     uint64_t off = chunk_start(c, n) + from;
-    content_wait_thaw(c);
-    if (n >= c->n_chunks) {
-        memset(p, 0, len);
-        return 0;
-    }
     c->chunks[n].used = atomic_fetch_add(&c->store->tick, 1) + 1;
     chunk_pin(c, n);
     pthread_mutex_unlock(&c->lock);
