@@ -174,7 +174,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_CLOSED:
         lost(s);
         return 0;
-    case LWS_CALLBACK_WSI_DESTROY: /* all that is told of a connection that was closed while it was being upgraded */
+    case LWS_CALLBACK_WSI_DESTROY: /* all that is told of a connection whose upgrade was not answered in time */
         if (wsi == s->wsi)
             lost(s);
         return 0;

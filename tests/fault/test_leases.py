@@ -104,3 +104,14 @@ def test_a_late_lease_is_not_a_longer_one(mounts, slow):
         healing.join()
         wait_for(lambda: status(b)["lease"], "the lease after the silence", 40)
         assert os.stat(path).st_mode & 0o777 == new
+
+
+def test_an_upgrade_that_is_never_answered(mounts, slow):
+    b = mounts.mount("b", url=f"http://127.0.0.1:{slow.port}")
+    wait_for(lambda: status(b)["lease"], "a lease")
+    slow.heal()  # the stream is lost…
+    slow.swallows = True  # …and the next one is never answered
+    wait_for(lambda: slow.sockets, "another connection")
+    time.sleep(12)  # longer than a connection may take
+    slow.heal()
+    wait_for(lambda: status(b)["lease"], "the lease after that")
