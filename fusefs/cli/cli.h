@@ -102,7 +102,8 @@ size_t cli_mounts(struct cli_mount **ret);
 void cli_mounts_free(struct cli_mount *m, size_t n);
 /* The mount that path lies in; *ret_rel: the path in it ("/…"). -ENOENT: none. Both malloc'd. */
 int cli_mount_of(const char *path, char **ret_dir, char **ret_rel);
-int cli_mount_status(const char *dir, json_t **ret); /* negative errno; -ENOTCONN: its driver is gone */
+/* Negative errno; -ENOTCONN: its driver is gone, -ETIMEDOUT: it hangs. */
+int cli_mount_status(const char *dir, json_t **ret);
 /* For tests: the same from the text of a mountinfo file. */
 size_t cli_mounts_parse(FILE *f, struct cli_mount **ret);
 

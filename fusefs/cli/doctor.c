@@ -119,6 +119,8 @@ static void examine_mounts(struct examination *x)
         jsonx_bool(s, "online", &online);
         if (err == -ENOTCONN)
             found(x, false, "mount", "%s: its driver is gone; \"cairn unmount\" clears it away", m[i].dir);
+        else if (err == -ETIMEDOUT)
+            found(x, false, "mount", "%s: its driver hangs, or is stopped", m[i].dir);
         else if (err)
             found(x, false, "mount", "%s does not answer: %s", m[i].dir, strerror(-err));
         else

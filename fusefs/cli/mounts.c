@@ -1,14 +1,20 @@
 /* Mounted drives, as the kernel lists them, and what each says of itself. */
+#include "common/clock.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
 #include "fusefs/cli/cli.h"
 #include "fusefs/driver/driver.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #define STATUS_MAX (64u << 10)
+#define ANSWER_MS 10000
 
 /* mountinfo writes space, tab, newline and backslash as \ooo (proc(5)). In place. */
 static void unescape(char *text)
@@ -121,13 +127,75 @@ int cli_mount_of(const char *path, char **ret_dir, char **ret_rel)
     return found ? 0 : -ENOENT;
 }
 
+/* Asks, and tells the pipe: "-" and the errno, or "+" and the text. */
+static _Noreturn void ask_driver(const char *dir, int out)
+{
+    char *text = mem_alloc(STATUS_MAX + 1);
+    int null = open("/dev/null", O_RDWR); /* whoever reads what the parent prints must not wait for this process */
+    for (int fd = 0; fd <= 2; fd++)
+        dup2(null, fd);
+    ssize_t n = getxattr(dir, DRIVER_STATUS_XATTR, text + 1, STATUS_MAX);
+    text[0] = n < 0 ? '-' : '+';
+    if (n < 0)
+        n = snprintf(text + 1, STATUS_MAX, "%d", errno);
+    for (ssize_t at = 0, w; at <= n; at += w)
+        if ((w = write(out, text + at, (size_t)(n + 1 - at))) <= 0)
+            break;
+    _exit(0);
+}
+
+/* All that comes until the pipe is closed. */
+static int hear(int fd, int64_t until_ms, struct buf *ret)
+{
+    char piece[4096];
+    for (;;) {
+        int64_t left = until_ms - clock_boot_ms();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (left <= 0 || poll(&p, 1, (int)left) == 0)
+            return -ETIMEDOUT;
+        ssize_t n = read(fd, piece, sizeof piece);
+        if (n == 0)
+            return 0;
+        if (n > 0)
+            buf_append(ret, piece, (size_t)n);
+        else if (errno != EINTR)
+            return -errno;
+    }
+}
+
+/* A driver that hangs keeps whoever asks it, and in the kernel not even a signal ends that wait: so another process asks, which is left behind. */
+static int ask(const char *dir, struct buf *ret)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC))
+        return -errno;
+    pid_t child = fork();
+    if (child == 0)
+        ask_driver(dir, fds[1]);
+    int err = child < 0 ? -errno : 0;
+    close(fds[1]);
+    if (!err)
+        err = hear(fds[0], clock_boot_ms() + ANSWER_MS, ret);
+    close(fds[0]);
+    if (child > 0) {
+        if (err)
+            kill(child, SIGKILL);
+        waitpid(child, NULL, err ? WNOHANG : 0);
+    }
+    return err;
+}
+
 int cli_mount_status(const char *dir, json_t **ret)
 {
-    CLEANUP_FREE char *text = mem_alloc(STATUS_MAX);
-    ssize_t n = getxattr(dir, DRIVER_STATUS_XATTR, text, STATUS_MAX);
-    if (n < 0)
-        return -errno;
-    json_t *o = jsonx_parse(text, (size_t)n, NULL);
+    CLEANUP_BUF struct buf text = {0};
+    int err = ask(dir, &text);
+    if (err)
+        return err;
+    if (text.len && text.data[0] == '-') {
+        buf_append(&text, "", 1);
+        return -atoi(text.data + 1);
+    }
+    json_t *o = text.len ? jsonx_parse(text.data + 1, text.len - 1, NULL) : NULL;
     if (!json_is_object(o)) {
         json_decref(o);
         return -EPROTO;

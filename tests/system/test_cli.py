@@ -275,6 +275,12 @@ def test_doctor(cli, gateway):
 
 # ---- with a mount ----
 
+def all_mounts(cli):
+    """Whatever the exit status: there may be others on this machine, in whatever state."""
+    done = subprocess.run([program("cairn"), "status", "--json"], env=cli.env, capture_output=True, timeout=120)
+    return [s["mountpoint"] for s in json.loads(done.stdout)]
+
+
 def test_paths_in_a_mount_name_places_in_its_drive(cli, folder, mounts):
     m = mounts.mount("a")
     os.mkdir(m / "dir")
@@ -288,11 +294,20 @@ def test_paths_in_a_mount_name_places_in_its_drive(cli, folder, mounts):
     assert cli.text("ls", m / "dir").split() == ["file"]
     status = cli.json("status", m.path)
     assert status["drive"] == "home" and status["online"] and status["dirtyBytes"] == 0
-    assert cli.json("status")[0]["mountpoint"]
+    assert m.path in all_mounts(cli)
     assert "everything is sent" in cli.text("status", m.path)
     assert "cachedBytes" in cli.text("stats", m.path)
     cli("put", f"{cli.home}/../gateway/gateway.log", m / "dir/")
     wait_for(lambda: "gateway.log" in os.listdir(m / "dir"), "the file that was put")
+
+
+def test_a_driver_that_hangs_keeps_nobody(cli, mounts):
+    m = mounts.mount("a")
+    m.freeze()
+    assert f"{m.path}: its driver hangs" in cli("doctor", status=1).stdout.decode()
+    assert "--force" in cli.error("unmount", m.path)
+    m.thaw()
+    wait_for(lambda: m.path in all_mounts(cli), "an answer")
 
 
 def test_mount_in_the_background_and_unmount(cli, folder, gateway):

@@ -137,3 +137,9 @@ def test_scripts_say_how_they_are_used():
     for args in (["up", "--nonsense"], ["up", "a", "b"], ["down", "x"]):
         done = subprocess.run([os.path.join(ROOT, "scripts", args[0]), *args[1:]], capture_output=True, text=True, timeout=10)
         assert done.returncode == 2 and done.stderr, args
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [os.path.join(ROOT, "README.md"), *glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", source(path)):
+            assert os.path.exists(os.path.join(os.path.dirname(path), target)), f"{path}: {target}"
