@@ -186,6 +186,11 @@ void jsonx_set_bytes(json_t *o, const char *key, const void *p, size_t n)
     json_object_set_new_nocheck(o, other, json_stringn_nocheck(b.data, b.len));
 }
 
+void jsonx_set_u64(json_t *o, const char *key, uint64_t v)
+{
+    json_object_set_new_nocheck(o, key, json_integer((json_int_t)v));
+}
+
 static int dump_piece(const char *p, size_t n, void *data)
 {
     buf_append(data, p, n);

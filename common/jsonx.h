@@ -23,5 +23,6 @@ int jsonx_obj(const json_t *o, const char *key, json_t **ret);                /*
    UTF-8 without NUL, else KEY64 holds base64. The result is malloc'd, NUL-terminated; ret_len may be NULL. */
 int jsonx_bytes(const json_t *o, const char *key, char **ret, size_t *ret_len);
 void jsonx_set_bytes(json_t *o, const char *key, const void *p, size_t n);
+void jsonx_set_u64(json_t *o, const char *key, uint64_t v); /* below 2^63 */
 void jsonx_dump(const json_t *v, struct buf *ret);                            /* appends, compact */
 #endif

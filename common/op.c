@@ -19,10 +19,6 @@ static const struct {
 };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 
-static void set_int(json_t *o, const char *key, uint64_t v)
-{
-    json_object_set_new_nocheck(o, key, json_integer((json_int_t)v));
-}
 static void set_signed(json_t *o, const char *key, int64_t v)
 {
     json_object_set_new_nocheck(o, key, json_integer(v));
@@ -47,20 +43,20 @@ static void set_name(json_t *o, const char *key, const char *v)
 json_t *attr_to_json(const struct attr *a)
 {
     json_t *o = json_object();
-    set_int(o, "ino", a->ino);
-    set_int(o, "mode", a->mode);
-    set_int(o, "nlink", a->nlink);
-    set_int(o, "uid", a->uid);
-    set_int(o, "gid", a->gid);
+    jsonx_set_u64(o, "ino", a->ino);
+    jsonx_set_u64(o, "mode", a->mode);
+    jsonx_set_u64(o, "nlink", a->nlink);
+    jsonx_set_u64(o, "uid", a->uid);
+    jsonx_set_u64(o, "gid", a->gid);
     if (a->rdev)
-        set_int(o, "rdev", a->rdev);
-    set_int(o, "size", a->size);
+        jsonx_set_u64(o, "rdev", a->rdev);
+    jsonx_set_u64(o, "size", a->size);
     set_signed(o, "atime", a->atime);
     set_signed(o, "mtime", a->mtime);
     set_signed(o, "ctime", a->ctime);
     set_signed(o, "btime", a->btime);
-    set_int(o, "version", a->version);
-    set_int(o, "chunkSize", a->chunk_size);
+    jsonx_set_u64(o, "version", a->version);
+    jsonx_set_u64(o, "chunkSize", a->chunk_size);
     set_true(o, "quarantined", a->quarantined);
     return o;
 }
@@ -105,9 +101,9 @@ void op_fini(struct op *op)
 static void content_to_json(json_t *o, const struct op *op)
 {
     if (op->has_base)
-        set_int(o, "base", op->base);
-    set_int(o, "size", op->size);
-    set_int(o, "chunkSize", op->chunk_size);
+        jsonx_set_u64(o, "base", op->base);
+    jsonx_set_u64(o, "size", op->size);
+    jsonx_set_u64(o, "chunkSize", op->chunk_size);
     json_t *changes = json_array();
     for (size_t i = 0; i < op->n_changes; i++) {
         const struct chunk_change *c = &op->changes[i];
@@ -121,13 +117,13 @@ static void content_to_json(json_t *o, const struct op *op)
     }
     json_object_set_new_nocheck(o, "changes", changes);
     if (op->shrunk_to < op->size)
-        set_int(o, "shrunkTo", op->shrunk_to);
+        jsonx_set_u64(o, "shrunkTo", op->shrunk_to);
     set_true(o, "append", op->append);
     set_true(o, "aside", op->aside);
     if (op->append)
-        set_int(o, "appendFrom", op->append_from);
+        jsonx_set_u64(o, "appendFrom", op->append_from);
     if (op->replaces)
-        set_int(o, "replaces", op->replaces);
+        jsonx_set_u64(o, "replaces", op->replaces);
     if (op->has_mtime)
         set_signed(o, "mtime", op->mtime);
     set_true(o, "whole", op->whole);
@@ -136,11 +132,11 @@ static void content_to_json(json_t *o, const struct op *op)
 static void setattr_to_json(json_t *o, const struct op *op)
 {
     if (op->set & SET_MODE)
-        set_int(o, "mode", op->mode);
+        jsonx_set_u64(o, "mode", op->mode);
     if (op->set & SET_UID)
-        set_int(o, "uid", op->uid);
+        jsonx_set_u64(o, "uid", op->uid);
     if (op->set & SET_GID)
-        set_int(o, "gid", op->gid);
+        jsonx_set_u64(o, "gid", op->gid);
     if (op->set & SET_ATIME_NOW)
         set_str(o, "atime", "now");
     else if (op->set & SET_ATIME)
@@ -154,12 +150,12 @@ static void setattr_to_json(json_t *o, const struct op *op)
 static void lock_to_json(json_t *o, const struct op *op)
 {
     set_str(o, "type", op->lock_type == F_RDLCK ? "r" : op->lock_type == F_WRLCK ? "w" : "u");
-    set_int(o, "start", op->lock_start);
-    set_int(o, "end", op->lock_end);
-    set_int(o, "owner", op->lock_owner >> 1); /* JSON integers are signed; the kernel's owners are hashes */
+    jsonx_set_u64(o, "start", op->lock_start);
+    jsonx_set_u64(o, "end", op->lock_end);
+    jsonx_set_u64(o, "owner", op->lock_owner >> 1); /* JSON integers are signed; the kernel's owners are hashes */
     set_true(o, "flock", op->lock_flock);
     set_true(o, "test", op->lock_test);
-    set_int(o, "pid", op->uid);
+    jsonx_set_u64(o, "pid", op->uid);
 }
 
 json_t *op_to_json(const struct op *op)
@@ -169,26 +165,26 @@ json_t *op_to_json(const struct op *op)
         if (kinds[i].kind == op->kind)
             set_str(o, "op", kinds[i].name);
     if (op->ino)
-        set_int(o, "ino", op->ino);
+        jsonx_set_u64(o, "ino", op->ino);
     if (op->parent)
-        set_int(o, "parent", op->parent);
+        jsonx_set_u64(o, "parent", op->parent);
     set_name(o, "name", op->name);
     switch (op->kind) {
     case OP_CREATE:
-        set_int(o, "mode", op->mode);
-        set_int(o, "uid", op->uid);
-        set_int(o, "gid", op->gid);
+        jsonx_set_u64(o, "mode", op->mode);
+        jsonx_set_u64(o, "uid", op->uid);
+        jsonx_set_u64(o, "gid", op->gid);
         if (op->rdev)
-            set_int(o, "rdev", op->rdev);
+            jsonx_set_u64(o, "rdev", op->rdev);
         set_name(o, "target", op->target);
         break;
     case OP_RENAME:
-        set_int(o, "newParent", op->new_parent);
+        jsonx_set_u64(o, "newParent", op->new_parent);
         set_name(o, "newName", op->new_name);
         if (op->rename_flags)
-            set_int(o, "flags", op->rename_flags);
+            jsonx_set_u64(o, "flags", op->rename_flags);
         if (op->target_base)
-            set_int(o, "targetBase", op->target_base);
+            jsonx_set_u64(o, "targetBase", op->target_base);
         break;
     case OP_SETATTR:
         setattr_to_json(o, op);
@@ -197,22 +193,22 @@ json_t *op_to_json(const struct op *op)
         set_name(o, "xattr", op->xattr);
         jsonx_set_bytes(o, "value", op->value, op->value_len);
         if (op->xattr_flags)
-            set_int(o, "flags", (uint64_t)op->xattr_flags);
+            jsonx_set_u64(o, "flags", (uint64_t)op->xattr_flags);
         break;
     case OP_REMOVEXATTR:
         set_name(o, "xattr", op->xattr);
         break;
     case OP_PUT:
-        set_int(o, "mode", op->mode);
-        set_int(o, "uid", op->uid);
-        set_int(o, "gid", op->gid);
+        jsonx_set_u64(o, "mode", op->mode);
+        jsonx_set_u64(o, "uid", op->uid);
+        jsonx_set_u64(o, "gid", op->gid);
         content_to_json(o, op);
         break;
     case OP_COMMIT:
         content_to_json(o, op);
         break;
     case OP_RESTORE:
-        set_int(o, "version", op->version);
+        jsonx_set_u64(o, "version", op->version);
         break;
     case OP_LOCK:
         lock_to_json(o, op);

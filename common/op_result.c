@@ -13,21 +13,16 @@ void op_result_fini(struct op_result *r)
     *r = (struct op_result){0};
 }
 
-static void set_int(json_t *o, const char *key, uint64_t v)
-{
-    json_object_set_new_nocheck(o, key, json_integer((json_int_t)v));
-}
-
 json_t *op_result_to_json(const struct op_result *r)
 {
     json_t *o = json_object();
     if (r->error)
         json_object_set_new_nocheck(o, "error", json_string_nocheck(errname_of(r->error)));
-    set_int(o, "seq", r->seq);
+    jsonx_set_u64(o, "seq", r->seq);
     if (r->ino)
-        set_int(o, "ino", r->ino);
+        jsonx_set_u64(o, "ino", r->ino);
     if (r->version)
-        set_int(o, "version", r->version);
+        jsonx_set_u64(o, "version", r->version);
     if (r->n_attrs) {
         json_t *attrs = json_array();
         for (uint32_t i = 0; i < r->n_attrs; i++)
@@ -38,9 +33,9 @@ json_t *op_result_to_json(const struct op_result *r)
         json_t *names = json_array();
         for (uint32_t i = 0; i < r->n_names; i++) {
             json_t *n = json_object();
-            set_int(n, "parent", r->names[i].parent);
+            jsonx_set_u64(n, "parent", r->names[i].parent);
             jsonx_set_bytes(n, "name", r->names[i].name, strlen(r->names[i].name));
-            set_int(n, "ino", r->names[i].ino);
+            jsonx_set_u64(n, "ino", r->names[i].ino);
             json_array_append_new(names, n);
         }
         json_object_set_new_nocheck(o, "names", names);
@@ -49,10 +44,10 @@ json_t *op_result_to_json(const struct op_result *r)
         json_object_set_new_nocheck(o, "content", json_pack("{sIsIsI}", "ino", (json_int_t)r->content_ino, "from",
                                                             (json_int_t)r->content_from, "to", (json_int_t)r->content_to));
     if (r->xattr_ino)
-        set_int(o, "xattr", r->xattr_ino);
+        jsonx_set_u64(o, "xattr", r->xattr_ino);
     if (r->conflict_parent) {
         json_t *c = json_object();
-        set_int(c, "parent", r->conflict_parent);
+        jsonx_set_u64(c, "parent", r->conflict_parent);
         jsonx_set_bytes(c, "name", r->conflict_name, strlen(r->conflict_name));
         json_object_set_new_nocheck(o, "conflict", c);
     }

@@ -6,11 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-static void set_int(json_t *o, const char *key, uint64_t v)
-{
-    json_object_set_new_nocheck(o, key, json_integer((json_int_t)v));
-}
-
 static json_t *contents_to_json(const struct remote_inline *const *contents, size_t n)
 {
     json_t *rows = json_array();
@@ -19,8 +14,8 @@ static json_t *contents_to_json(const struct remote_inline *const *contents, siz
         hash_hex(&contents[i]->hash, hex);
         json_t *row = json_object();
         json_object_set_new_nocheck(row, "sha256", json_string_nocheck(hex));
-        set_int(row, "size", contents[i]->size);
-        set_int(row, "stored", contents[i]->stored.len);
+        jsonx_set_u64(row, "size", contents[i]->size);
+        jsonx_set_u64(row, "stored", contents[i]->stored.len);
         json_object_set_new_nocheck(row, "codec", json_string_nocheck(codec_name(contents[i]->codec)));
         json_array_append_new(rows, row);
     }
@@ -39,8 +34,8 @@ void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, c
         if (r->device[0])
             json_object_set_new(head, "device", json_string(r->device)); /* one that is no UTF-8 goes unsaid */
     }
-    set_int(head, "batch", batch);
-    set_int(head, "confirmed", confirmed);
+    jsonx_set_u64(head, "batch", batch);
+    jsonx_set_u64(head, "confirmed", confirmed);
     json_t *rows = json_array();
     for (size_t i = 0; i < n_ops; i++)
         json_array_append_new(rows, op_to_json(&ops[i]));

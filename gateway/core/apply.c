@@ -187,40 +187,35 @@ void apply_finish(struct apply *a, char kind, uint64_t ino, const struct apply_w
     c->touch = buf_detach(&text);
 }
 
-static void set_int(json_t *o, const char *key, uint64_t v)
-{
-    json_object_set_new_nocheck(o, key, json_integer((json_int_t)v));
-}
-
 json_t *apply_touch(const struct op_result *res, const struct uuid *session)
 {
     json_t *o = json_object(), *inodes = json_array(), *names = json_array();
-    set_int(o, "seq", res->seq);
+    jsonx_set_u64(o, "seq", res->seq);
     for (uint32_t i = 0; i < res->n_attrs; i++)
         json_array_append_new(inodes, json_integer((json_int_t)res->attrs[i].ino));
     json_object_set_new_nocheck(o, "inodes", inodes);
     for (uint32_t i = 0; i < res->n_names; i++) {
         json_t *n = json_object();
-        set_int(n, "parent", res->names[i].parent);
+        jsonx_set_u64(n, "parent", res->names[i].parent);
         jsonx_set_bytes(n, "name", res->names[i].name, strlen(res->names[i].name));
         json_array_append_new(names, n);
     }
     json_object_set_new_nocheck(o, "names", names);
     if (res->content_ino) {
         json_t *content = json_object();
-        set_int(content, "ino", res->content_ino);
-        set_int(content, "from", res->content_from);
-        set_int(content, "to", res->content_to);
+        jsonx_set_u64(content, "ino", res->content_ino);
+        jsonx_set_u64(content, "from", res->content_from);
+        jsonx_set_u64(content, "to", res->content_to);
         for (uint32_t i = 0; i < res->n_attrs; i++)
             if (res->attrs[i].ino == res->content_ino) {
-                set_int(content, "version", res->attrs[i].version);
-                set_int(content, "size", res->attrs[i].size);
-                set_int(content, "chunkSize", res->attrs[i].chunk_size);
+                jsonx_set_u64(content, "version", res->attrs[i].version);
+                jsonx_set_u64(content, "size", res->attrs[i].size);
+                jsonx_set_u64(content, "chunkSize", res->attrs[i].chunk_size);
             }
         json_object_set_new_nocheck(o, "content", content);
     }
     if (res->xattr_ino)
-        set_int(o, "xattr", res->xattr_ino);
+        jsonx_set_u64(o, "xattr", res->xattr_ino);
     char by[UUID_TEXT];
     uuid_text(session, by);
     json_object_set_new_nocheck(o, "by", json_string_nocheck(by));
