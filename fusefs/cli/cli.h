@@ -78,6 +78,11 @@ void target_fini(struct target *t);
 int target_parse(const char *text, struct target *ret);
 /* That, or the path of something in a mount. 0 or CLI_USAGE/CLI_FAILED after a message. */
 int target_find(const struct verb *self, const char *text, struct target *ret);
+/* target_find, then the connection to it (url: --url, NULL where it was not given) and its drive: for verbs that take one place. 0 with *ret_remote, which the caller frees;
+   else the verb's exit status after a message. */
+int target_open(const struct verb *self, const char *text, const char *url, struct target *ret, struct remote **ret_remote);
+/* The same for a place that was found already; `drive`: if the place names none (may be NULL). */
+int target_connect(struct target *t, const char *url, const char *drive, struct remote **ret_remote);
 /* `name` as a drive: t->drive, else $CAIRN_DRIVE, else the only one there is; malloc'd, NULL after a message. */
 char *cli_drive(struct remote *r, const char *drive);
 /* "/api/v1/WHAT?drive=…&path=…" */

@@ -9,17 +9,13 @@ static int run(const struct verb *self, int argc, char **argv)
     if (n < 0)
         return CLI_USAGE;
     CLEANUP_TARGET struct target from = {0};
-    int status = target_find(self, argv[0], &from);
+    struct remote *r;
+    int status = target_open(self, argv[0], url, &from, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : from.url);
-    if (!r)
-        return CLI_FAILED;
     cli_catch_interrupts();
-    if (!from.drive)
-        from.drive = cli_drive(r, NULL);
     struct download how = {.version = version, .file = n == 2 && argv[1][0] ? argv[1] : NULL};
-    status = from.drive ? download_file(r, &from, &how) : CLI_FAILED;
+    status = download_file(r, &from, &how);
     remote_free(r);
     return status;
 }

@@ -66,15 +66,11 @@ static int run(const struct verb *self, int argc, char **argv)
     if (n < 0)
         return CLI_USAGE;
     CLEANUP_TARGET struct target t = {0};
-    int status = target_find(self, n ? argv[0] : ":/", &t);
+    struct remote *r;
+    int status = target_open(self, n ? argv[0] : ":/", url, &t, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
-    if (!t.drive)
-        t.drive = cli_drive(r, NULL);
-    status = t.drive ? list_target(r, &t, json, details) : CLI_FAILED;
+    status = list_target(r, &t, json, details);
     remote_free(r);
     return status;
 }

@@ -29,18 +29,12 @@ static int make_all(struct remote *r, const struct target *t)
 static int make_one(const struct verb *self, const char *url, const char *text, bool parents)
 {
     CLEANUP_TARGET struct target t = {0};
-    int status = target_find(self, text, &t);
+    struct remote *r;
+    int status = target_open(self, text, url, &t, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
-    if (!t.drive)
-        t.drive = cli_drive(r, NULL);
-    int err = !t.drive ? 0 : parents ? make_all(r, &t) : make(r, t.drive, t.path);
-    if (!t.drive)
-        status = CLI_FAILED;
-    else if (err == -EILSEQ)
+    int err = parents ? make_all(r, &t) : make(r, t.drive, t.path);
+    if (err == -EILSEQ)
         status = cli_fail("%s is not valid UTF-8: make it in a mount.", cli_name(text));
     else if (err)
         status = cli_fail_remote(r, err, "%s cannot be made", cli_name(text));

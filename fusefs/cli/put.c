@@ -134,17 +134,13 @@ static int run(const struct verb *self, int argc, char **argv)
     if (n < 0)
         return CLI_USAGE;
     CLEANUP_TARGET struct target to = {0};
-    int status = target_find(self, argv[n - 1], &to);
+    struct remote *r;
+    int status = target_open(self, argv[n - 1], url, &to, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : to.url);
-    if (!r)
-        return CLI_FAILED;
     cli_catch_interrupts();
-    if (!to.drive)
-        to.drive = cli_drive(r, NULL);
     struct put p = {.r = r, .drive = to.drive, .recursive = recursive};
-    status = to.drive ? put_all(&p, argv, n - 1, &to) : CLI_FAILED;
+    status = put_all(&p, argv, n - 1, &to);
     remote_free(r);
     return status;
 }

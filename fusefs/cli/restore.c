@@ -62,19 +62,12 @@ static int run(const struct verb *self, int argc, char **argv)
     if (!version)
         return cli_usage(self, "say which: --version N (\"cairn versions FILE\" lists them).");
     CLEANUP_TARGET struct target t = {0};
-    int status = target_find(self, argv[0], &t);
+    struct remote *r;
+    int status = target_open(self, argv[0], url, &t, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
     cli_catch_interrupts();
-    if (!t.drive)
-        t.drive = cli_drive(r, NULL);
-    if (!t.drive)
-        status = CLI_FAILED;
-    else
-        status = place && place[0] ? restore_to(r, &t, version, place) : restore_here(r, &t, version);
+    status = place && place[0] ? restore_to(r, &t, version, place) : restore_here(r, &t, version);
     remote_free(r);
     return status;
 }

@@ -7,26 +7,19 @@
 static int remove_one(const struct verb *self, const char *url, const char *text, bool recursive)
 {
     CLEANUP_TARGET struct target t = {0};
-    int status = target_find(self, text, &t);
+    struct remote *r;
+    int status = target_open(self, text, url, &t, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
-    if (!t.drive)
-        t.drive = cli_drive(r, NULL);
-    status = t.drive ? CLI_DONE : CLI_FAILED;
-    if (t.drive) {
-        CLEANUP_BUF struct buf path = {0};
-        cli_path_query(&path, "files", &t);
-        if (recursive)
-            buf_append_str(&path, "&recursive=true");
-        int err = remote_json(r, "DELETE", path.data, NULL, NULL, NULL);
-        if (err == -ENOTEMPTY || (err && strcmp(remote_problem()->code, "directory-not-empty") == 0))
-            status = cli_fail("%s is a directory that is not empty: use -r to remove it with all that is in it.", cli_name(text));
-        else if (err)
-            status = cli_fail_remote(r, err, "%s cannot be removed", cli_name(text));
-    }
+    CLEANUP_BUF struct buf path = {0};
+    cli_path_query(&path, "files", &t);
+    if (recursive)
+        buf_append_str(&path, "&recursive=true");
+    int err = remote_json(r, "DELETE", path.data, NULL, NULL, NULL);
+    if (err == -ENOTEMPTY || (err && strcmp(remote_problem()->code, "directory-not-empty") == 0))
+        status = cli_fail("%s is a directory that is not empty: use -r to remove it with all that is in it.", cli_name(text));
+    else if (err)
+        status = cli_fail_remote(r, err, "%s cannot be removed", cli_name(text));
     remote_free(r);
     return status;
 }

@@ -96,6 +96,27 @@ char *cli_drive(struct remote *r, const char *drive)
     return NULL;
 }
 
+int target_connect(struct target *t, const char *url, const char *drive, struct remote **ret_remote)
+{
+    struct remote *r = cli_connect(url ? url : t->url);
+    if (!r)
+        return CLI_FAILED;
+    if (!t->drive)
+        t->drive = cli_drive(r, drive);
+    if (!t->drive) {
+        remote_free(r);
+        return CLI_FAILED;
+    }
+    *ret_remote = r;
+    return CLI_DONE;
+}
+
+int target_open(const struct verb *self, const char *text, const char *url, struct target *ret, struct remote **ret_remote)
+{
+    int status = target_find(self, text, ret);
+    return status ? status : target_connect(ret, url, NULL, ret_remote);
+}
+
 void cli_add_query(struct buf *ret, const char *key, const char *value)
 {
     const char *at = ret->data ? strchr(ret->data, '?') : NULL;

@@ -75,15 +75,11 @@ static int run(const struct verb *self, int argc, char **argv)
     int status = plain || n == 0 ? 0 : target_find(self, argv[n - 1], &t);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
-    if (!t.drive)
-        t.drive = cli_drive(r, plain ? argv[0] : NULL);
-    if (!t.drive)
-        status = CLI_FAILED;
-    else
-        status = back ? restore(r, &t) : list(r, t.drive, json);
+    struct remote *r;
+    status = target_connect(&t, url, plain ? argv[0] : NULL, &r);
+    if (status)
+        return status;
+    status = back ? restore(r, &t) : list(r, t.drive, json);
     remote_free(r);
     return status;
 }

@@ -32,15 +32,11 @@ static int run(const struct verb *self, int argc, char **argv)
     if (cli_parse(self, argc, argv, options, 2, 1, 1) < 0)
         return CLI_USAGE;
     CLEANUP_TARGET struct target t = {0};
-    int status = target_find(self, argv[0], &t);
+    struct remote *r;
+    int status = target_open(self, argv[0], url, &t, &r);
     if (status)
         return status;
-    struct remote *r = cli_connect(url ? url : t.url);
-    if (!r)
-        return CLI_FAILED;
-    if (!t.drive)
-        t.drive = cli_drive(r, NULL);
-    status = t.drive ? list(r, &t, json) : CLI_FAILED;
+    status = list(r, &t, json);
     remote_free(r);
     return status;
 }
