@@ -29,19 +29,21 @@ struct content *mount_content(struct mount *m, struct node *n, const struct attr
 /* Once nobody has the file open and all of it is sent, the node lets go of its content. */
 static void let_go(struct mount *m, struct node *n)
 {
-    struct content *c = NULL;
-    bool dirty;
     replica_lock(m->replica);
-    if (n->content && n->users <= 1) {
-        content_stat(n->content, NULL, NULL, &dirty);
-        if (!dirty) {
-            c = n->content;
-            n->content = NULL;
-        }
-    }
+    struct content *c = n->content && n->users <= 1 ? content_ref(n->content) : NULL;
     replica_unlock(m->replica);
-    if (c)
-        content_unref(c);
+    if (!c)
+        return;
+    bool dirty;
+    content_stat(c, NULL, NULL, &dirty);
+    replica_lock(m->replica);
+    bool drop = !dirty && n->content == c && n->users <= 1;
+    if (drop)
+        n->content = NULL;
+    replica_unlock(m->replica);
+    if (drop)
+        content_unref(c); /* the node's */
+    content_unref(c);
 }
 
 struct handle *files_handle(struct mount *m, struct node *n, const struct attr *a, int flags)
@@ -97,8 +99,8 @@ int mount_publish(struct mount *m, struct node *n, struct content *c, bool last)
     content_stat(c, &after, NULL, NULL);
     if (!err && extra.set)
         err = res_extra.error;
-    if (err == -EIO && extra.set)
-        mount_send_late(m, n, &extra);
+    if (err && extra.set && !res_extra.seq && !res_extra.error)
+        mount_send_late(m, n, &extra); /* what kept the content from being sent is not to lose them */
     if (!err && res.ino && res.ino != n->ino)
         became_sibling(m, n, res.ino);
     else if (before != after && !err)
@@ -187,7 +189,7 @@ void files_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fu
         n = content_read(h->content, p, size, (uint64_t)off);
     } while (n >= 0 && version != content_version(h->content) && ++tries < 10);
     if (n < 0)
-        fuse_reply_err(req, n == -EHOSTUNREACH ? EIO : (int)-n);
+        fuse_reply_err(req, mount_errno(n));
     else
         fuse_reply_buf(req, p, (size_t)n);
 }
@@ -205,7 +207,7 @@ void files_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, of
     h->wrote = true;
     ssize_t n = content_write(h->content, buf, size, &at, append);
     if (n < 0) {
-        fuse_reply_err(req, n == -EHOSTUNREACH ? EIO : (int)-n);
+        fuse_reply_err(req, mount_errno(n));
         return;
     }
     if (append && at != (uint64_t)off) /* the kernel put it where it thought that the end was */
@@ -228,7 +230,7 @@ void files_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     int err = publish_handle(m, h, false);
     if (h->node)
         locks_close(m, h, fi->lock_owner, false);
-    fuse_reply_err(req, err == -EHOSTUNREACH ? EIO : -err);
+    fuse_reply_err(req, mount_errno(err));
 }
 
 static void close_handle(struct mount *m, struct handle *h)
@@ -266,7 +268,7 @@ void files_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_i
     (void)id;
     (void)datasync;
     int err = publish_handle(mount_of(req), handle_of(fi), false);
-    fuse_reply_err(req, err == -EHOSTUNREACH ? EIO : -err);
+    fuse_reply_err(req, mount_errno(err));
 }
 
 void files_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -320,7 +322,7 @@ void files_copy(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_in
         done += (size_t)n;
     }
     if (done == 0 && n < 0)
-        fuse_reply_err(req, n == -EHOSTUNREACH ? EIO : (int)-n);
+        fuse_reply_err(req, mount_errno(n));
     else
         fuse_reply_write(req, done);
 }
