@@ -47,12 +47,9 @@ int mount_attr(struct mount *m, struct node *n, struct attr *ret)
         return 0;
     for (int tries = 0;; tries++) {
         uint64_t seq;
-        struct remote_wait w = mount_patience(m);
-        do
-            err = remote_inode(m->remote, n->ino, 0, &seq, ret);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_inode(m->remote, n->ino, 0, &seq, ret));
         if (err)
-            return err == -EHOSTUNREACH ? -EIO : err;
+            return err;
         if (replica_fill_attr(m->replica, n, seq, ret) || tries == 20)
             return 0;
     }
@@ -291,13 +288,10 @@ void attrs_statfs(fuse_req_t req, fuse_ino_t id)
     (void)id;
     struct mount *m = mount_of(req);
     uint64_t used = 0, quota = 0, files = 0;
-    struct remote_wait w = mount_patience(m);
     int err;
-    do
-        err = remote_statfs(m->remote, &used, &quota, &files);
-    while (remote_wait(&w, err));
+    MOUNT_ASK(m, err, remote_statfs(m->remote, &used, &quota, &files));
     if (err) {
-        fuse_reply_err(req, err == -EHOSTUNREACH ? EIO : -err);
+        fuse_reply_err(req, -err);
         return;
     }
     uint64_t total = quota ? quota : used + (UINT64_C(1) << 50); /* without a quota: what is used and a pebibyte */

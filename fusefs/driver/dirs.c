@@ -4,19 +4,11 @@
 #define LIST_PAGE 2048u
 #define LIST_AHEAD_AFTER 2u
 
-static int fill_page(struct mount *m, struct node *dir, const char *after, struct remote_page *page)
+static void take_page(struct mount *m, struct node *dir, const struct remote_page *page)
 {
-    struct remote_wait w = mount_patience(m);
-    int err;
-    do
-        err = remote_directory(m->remote, dir->ino, 0, after, LIST_PAGE, page);
-    while (remote_wait(&w, err));
-    if (err)
-        return err == -EHOSTUNREACH ? -EIO : err;
     replica_fill_attr(m->replica, dir, page->seq, &page->attr);
     for (size_t i = 0; i < page->n; i++)
         replica_fill_name(m->replica, dir, page->entries[i].name, page->seq, &page->entries[i].attr, NULL);
-    return 0;
 }
 
 /* One pass over all pages. -EAGAIN: something in it changed meanwhile. */
@@ -26,9 +18,11 @@ static int list_once(struct mount *m, struct node *dir)
     uint64_t first = 0;
     for (;;) {
         struct remote_page page = {0};
-        int err = fill_page(m, dir, after, &page);
+        int err;
+        MOUNT_ASK(m, err, remote_directory(m->remote, dir->ino, 0, after, LIST_PAGE, &page));
         if (err)
             return err;
+        take_page(m, dir, &page);
         if (!first)
             first = page.seq;
         free(after);
@@ -45,8 +39,9 @@ bool mount_list_ahead(struct mount *m, struct node *dir)
     bool now = !dir->complete && ++dir->cold_lookups == LIST_AHEAD_AFTER;
     replica_unlock(m->replica);
     struct remote_page page = {0};
-    if (!now || fill_page(m, dir, "", &page))
+    if (!now || remote_directory(m->remote, dir->ino, 0, "", LIST_PAGE, &page)) /* tried once: the look-up itself does the waiting */
         return false;
+    take_page(m, dir, &page);
     if (!page.next)
         replica_fill_complete(m->replica, dir, page.seq);
     remote_page_fini(&page);

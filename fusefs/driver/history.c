@@ -133,33 +133,22 @@ void history_lookup_top(fuse_req_t req)
     reply_node(req, m, m->history->top, FIXED_SECONDS);
 }
 
-static int remote_error(int err)
-{
-    return err == -EHOSTUNREACH ? -EIO : err;
-}
-
 /* A name of a directory as of `at`. */
 static int lookup_at(struct mount *m, uint64_t dir, const char *name, uint64_t at, struct attr *ret)
 {
     uint64_t seq;
     bool found = false;
-    struct remote_wait w = mount_patience(m);
     int err;
-    do
-        err = remote_lookup(m->remote, dir, name, at, &seq, &found, ret);
-    while (remote_wait(&w, err));
-    return err ? remote_error(err) : found ? 0 : -ENOENT;
+    MOUNT_ASK(m, err, remote_lookup(m->remote, dir, name, at, &seq, &found, ret));
+    return err ? err : found ? 0 : -ENOENT;
 }
 
 static int versions_of(struct mount *m, uint64_t dir, const char *name, json_t **ret)
 {
     uint64_t seq;
-    struct remote_wait w = mount_patience(m);
     int err;
-    do
-        err = remote_versions(m->remote, dir, name, &seq, ret);
-    while (remote_wait(&w, err));
-    return remote_error(err);
+    MOUNT_ASK(m, err, remote_versions(m->remote, dir, name, &seq, ret));
+    return err;
 }
 
 /* Calls each for every name that was in the directory and is no longer, until it returns false. */
@@ -169,13 +158,10 @@ static int dead_names(struct mount *m, uint64_t dir, bool (*each)(void *ctx, con
     bool more = true;
     while (more && after) {
         struct remote_page page = {0};
-        struct remote_wait w = mount_patience(m);
         int err;
-        do
-            err = remote_dead(m->remote, dir, after, DEAD_PAGE, &page);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_dead(m->remote, dir, after, DEAD_PAGE, &page));
         if (err)
-            return remote_error(err);
+            return err;
         for (size_t i = 0; i < page.n && more; i++)
             more = each(ctx, &page.entries[i]);
         free(after);
@@ -230,17 +216,14 @@ static int snapshot_root(struct mount *m, const char *time, struct hnode **ret)
     struct attr a;
     if (clock_parse_path(time, &ns))
         return -ENOENT;
-    struct remote_wait w = mount_patience(m);
     int err;
-    do
-        err = remote_moment(m->remote, ns + 999999999, &at);
-    while (remote_wait(&w, err));
+    MOUNT_ASK(m, err, remote_moment(m->remote, ns + 999999999, &at));
     if (!err && at == 0)
         err = -ENOENT; /* before the drive was */
     if (!err)
-        err = remote_inode(m->remote, m->info->root, at, &seq, &a);
+        MOUNT_ASK(m, err, remote_inode(m->remote, m->info->root, at, &seq, &a));
     if (err)
-        return remote_error(err);
+        return err;
     struct hnode like = {.kind = SNAPSHOT, .ino = a.ino, .at = at, .attr = a};
     *ret = hnode_get(m->history, mem_printf("at %llu %llu", (unsigned long long)at, (unsigned long long)a.ino), &like);
     return 0;
@@ -276,9 +259,9 @@ static int version_node(struct mount *m, const struct hnode *path, const char *n
         version_name(row, candidate);
         if (strcmp(candidate, name) != 0 || jsonx_u64(row, "ino", &ino) || jsonx_u64(row, "version", &number))
             continue;
-        err = remote_inode(m->remote, ino, number, &seq, &like.attr);
+        MOUNT_ASK(m, err, remote_inode(m->remote, ino, number, &seq, &like.attr));
         if (err)
-            return remote_error(err);
+            return err;
         like.ino = ino;
         like.at = number;
         like.attr.version = number;
@@ -384,15 +367,12 @@ static int living_names(struct mount *m, uint64_t dir, uint64_t at, bool paths, 
     CLEANUP_FREE char *after = mem_strdup("");
     while (after) {
         struct remote_page page = {0};
-        struct remote_wait w = mount_patience(m);
         int err;
-        do
-            err = remote_directory(m->remote, dir, at, after, DEAD_PAGE, &page);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_directory(m->remote, dir, at, after, DEAD_PAGE, &page));
         if (err == -ENOENT && paths)
             return 0; /* the directory itself is gone; what it had is among the dead */
         if (err)
-            return remote_error(err);
+            return err;
         for (size_t i = 0; i < page.n; i++) {
             uint32_t type = page.entries[i].attr.mode & S_IFMT;
             if (!paths || type == S_IFDIR || type == S_IFREG)
@@ -488,9 +468,10 @@ void history_readlink(fuse_req_t req, fuse_ino_t id)
     struct mount *m = mount_of(req);
     CLEANUP_FREE char *target = NULL;
     uint64_t seq;
-    int err = remote_symlink(m->remote, hnode_of(id)->ino, &seq, &target);
+    int err;
+    MOUNT_ASK(m, err, remote_symlink(m->remote, hnode_of(id)->ino, &seq, &target));
     if (err)
-        fuse_reply_err(req, -remote_error(err));
+        fuse_reply_err(req, -err);
     else
         fuse_reply_readlink(req, target);
 }
@@ -504,9 +485,10 @@ void history_xattrs(fuse_req_t req, fuse_ino_t id, const char *name, size_t size
     uint64_t seq;
     bool any = !name;
     if (n->kind == SNAPSHOT || n->kind == VERSION) {
-        int err = remote_xattrs(m->remote, n->ino, n->at, &seq, &rows);
+        int err;
+        MOUNT_ASK(m, err, remote_xattrs(m->remote, n->ino, n->at, &seq, &rows));
         if (err) {
-            fuse_reply_err(req, -remote_error(err));
+            fuse_reply_err(req, -err);
             return;
         }
     }

@@ -103,7 +103,21 @@ int mount_lookup(struct mount *m, struct node *parent, const char *name, struct 
 /* Runs one operation; its result's error or -EIO. */
 int mount_run(struct mount *m, const struct op *op, struct op_result *ret);
 int mount_new_ino(struct mount *m, uint64_t *ret);
-struct remote_wait mount_patience(const struct mount *m);
+/* err = call, again and again while no gateway can be reached, for as long as a call of this mount waits; -EIO then. */
+#define MOUNT_ASK(m, err, call)                                                                    \
+    do {                                                                                           \
+        struct remote_wait mount_ask_wait = {.timeout_ms = (m)->timeout_ms};                       \
+        do                                                                                         \
+            (err) = (call);                                                                        \
+        while (remote_wait(&mount_ask_wait, (err)));                                               \
+        if ((err) == -EHOSTUNREACH)                                                                \
+            (err) = -EIO;                                                                          \
+    } while (0)
+/* The errno for a program: what could not be reached is EIO. */
+static inline int mount_errno(ssize_t err)
+{
+    return err == -EHOSTUNREACH ? EIO : (int)-err;
+}
 
 /* ---- dirs.c ---- */
 /* Who asks for one name of a directory after the other is given them all: true where that was done just now, so that the replica may know by now. */

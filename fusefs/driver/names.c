@@ -3,11 +3,6 @@
 #include "common/clock.h"
 #include <sys/sysmacros.h>
 
-struct remote_wait mount_patience(const struct mount *m)
-{
-    return (struct remote_wait){.timeout_ms = m->timeout_ms};
-}
-
 int mount_run(struct mount *m, const struct op *op, struct op_result *ret)
 {
     int err = opqueue_run(m->ops, op, 1, NULL, 0, ret);
@@ -19,13 +14,10 @@ int mount_new_ino(struct mount *m, uint64_t *ret)
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&m->ino_lock);
     if (m->ino_next == m->ino_end) { /* rare: a range is thousands of numbers; others who create wait for the same answer */
         uint64_t count = m->info->ino_count ? m->info->ino_count : 1024, first;
-        struct remote_wait w = mount_patience(m);
         int err;
-        do
-            err = remote_inodes(m->remote, count, &first);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_inodes(m->remote, count, &first));
         if (err)
-            return err == -EHOSTUNREACH ? -EIO : err;
+            return err;
         m->ino_next = first;
         m->ino_end = first + count;
     }
@@ -42,13 +34,10 @@ static int ask_name(struct mount *m, struct node *parent, const char *name, stru
 {
     uint64_t seq;
     bool found;
-    struct remote_wait w = mount_patience(m);
     int err;
-    do
-        err = remote_lookup(m->remote, parent->ino, name, 0, &seq, &found, ret);
-    while (remote_wait(&w, err));
+    MOUNT_ASK(m, err, remote_lookup(m->remote, parent->ino, name, 0, &seq, &found, ret));
     if (err)
-        return err == -EHOSTUNREACH ? -EIO : err;
+        return err;
     if (!replica_fill_name(m->replica, parent, name, seq, found ? ret : NULL, ret_node))
         return -EAGAIN;
     return found ? 0 : -ENOENT;
@@ -399,15 +388,12 @@ void names_readlink(fuse_req_t req, fuse_ino_t id)
     int err = 0;
     if (!target) {
         uint64_t seq;
-        struct remote_wait w = mount_patience(m);
-        do
-            err = remote_symlink(m->remote, n->ino, &seq, &target);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_symlink(m->remote, n->ino, &seq, &target));
         if (!err)
             replica_fill_target(m->replica, n, target);
     }
     if (err)
-        fuse_reply_err(req, err == -EHOSTUNREACH ? EIO : -err);
+        fuse_reply_err(req, -err);
     else
         fuse_reply_readlink(req, target);
 }

@@ -46,14 +46,11 @@ static int fetch(struct mount *m, struct node *n, struct xattr_list **ret)
             return 0;
         uint64_t seq;
         CLEANUP_JSON json_t *rows = NULL;
-        struct remote_wait w = mount_patience(m);
-        do
-            err = remote_xattrs(m->remote, n->ino, 0, &seq, &rows);
-        while (remote_wait(&w, err));
+        MOUNT_ASK(m, err, remote_xattrs(m->remote, n->ino, 0, &seq, &rows));
         if (!err)
             replica_fill_xattrs(m->replica, n, seq, list_from_json(rows));
     }
-    return err == -EHOSTUNREACH || !err ? -EIO : err;
+    return err ? err : -EIO; /* changed each time while it was asked for */
 }
 
 /* The hash of the whole, computed by reading it. */
