@@ -217,6 +217,7 @@ json_t *op_to_json(const struct op *op)
     case OP_UNLINK:
     case OP_RMDIR:
     case OP_LOCK_RELEASE_ALL:
+    case OP_QUARANTINE:
         break;
     }
     return o;
@@ -453,6 +454,7 @@ static int fields_from_json(const json_t *o, struct op *op, const char **why)
     case OP_UNLINK:
     case OP_RMDIR:
     case OP_LOCK_RELEASE_ALL:
+    case OP_QUARANTINE: /* has no name in `kinds` */
         break;
     }
     return 0;

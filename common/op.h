@@ -56,6 +56,7 @@ enum op_kind {
     OP_RESTORE,     /* ino, version: a new version with the content of an old one; [parent name]: as the content of that name, made if it is not there */
     OP_LOCK,        /* ino lock_type lock_start lock_end lock_owner lock_flock: EAGAIN where it conflicts */
     OP_LOCK_RELEASE_ALL, /* every lock of the actor's session: its owner is gone */
+    OP_QUARANTINE,  /* ino version: its content is infected. Of the gateway itself: it has no JSON form, and so none can be sent */
 };
 
 /* OP_SETATTR `set` */
@@ -102,7 +103,7 @@ struct op {
     bool exact;            /* PUT with a base (the gateway's own): refused where the name holds another version (ESTALE), or, base 0, where it holds
                               anything (EEXIST), instead of making a sibling */
     bool restored;         /* CREATE, PUT: brings back what was (the gateway's own): the change says so */
-    uint64_t version;      /* RESTORE */
+    uint64_t version;      /* RESTORE, QUARANTINE */
     uint64_t target_base;  /* RENAME over a file: the version its user last read there; 0: do not care */
     /* LOCK */
     int lock_type; /* F_RDLCK F_WRLCK F_UNLCK */

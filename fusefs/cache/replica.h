@@ -135,6 +135,7 @@ struct touch {
     size_t n_names;
     uint64_t content_ino, content_version, content_from, content_to, content_size; /* content_ino 0: none */
     uint32_t content_chunk_size;
+    bool content_quarantined; /* that version is infected */
     uint64_t xattr_ino;
 };
 int touch_from_json(const json_t *o, struct touch *ret); /* -EINVAL */

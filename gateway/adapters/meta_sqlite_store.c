@@ -200,6 +200,15 @@ static int unlist(struct storing *s, const struct version_row *v)
     return query_run(&q);
 }
 
+static int quarantine(struct storing *s, const struct version_row *v)
+{
+    QUERY(q, s->c, "UPDATE version SET quarantined = 1 WHERE drive = ?1 AND ino = ?2 AND version = ?3");
+    put_id(&q, s->drive);
+    put_seq(&q, v->ino);
+    put_seq(&q, v->version);
+    return query_run(&q);
+}
+
 static int add_segment(struct storing *s, const struct segment_new *g)
 {
     uint8_t packed[SEGMENT_CHUNKS * SEGMENT_ENTRY];
@@ -231,6 +240,8 @@ static int store_content(struct storing *s)
         err = add_version(s, &r->new_versions[i]);
     for (size_t i = 0; i < r->n_unlisted && !err; i++)
         err = unlist(s, &r->unlisted[i]);
+    for (size_t i = 0; i < r->n_quarantined && !err; i++)
+        err = quarantine(s, &r->quarantined[i]);
     for (size_t i = 0; i < r->n_new_segments && !err; i++)
         err = add_segment(s, &r->new_segments[i]);
     for (size_t i = 0; i < r->n_new_cuts && !err; i++)

@@ -53,6 +53,8 @@ enum call_state put_result_problem(struct call *c, int err, const char *path)
         return call_problem(c, 409, "is-a-directory", "%s is a directory", path);
     case EEXIST:
         return call_problem(c, 409, "already-exists", "%s exists", path);
+    case EACCES:
+        return call_problem(c, 403, "infected", "this version of %s is infected", path);
     case ENODATA:
         return call_problem(c, 409, "chunks-missing", "chunks of %s have been collected meanwhile: send them again", path);
     default:

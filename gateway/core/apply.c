@@ -211,6 +211,8 @@ json_t *apply_touch(const struct op_result *res, const struct uuid *session)
                 jsonx_set_u64(content, "version", res->attrs[i].version);
                 jsonx_set_u64(content, "size", res->attrs[i].size);
                 jsonx_set_u64(content, "chunkSize", res->attrs[i].chunk_size);
+                if (res->attrs[i].quarantined)
+                    json_object_set_new_nocheck(content, "quarantined", json_true());
             }
         json_object_set_new_nocheck(o, "content", content);
     }
@@ -324,6 +326,8 @@ static int dispatch(struct apply *a)
         return apply_lock(a);
     case OP_LOCK_RELEASE_ALL:
         return apply_lock_release_all(a);
+    case OP_QUARANTINE:
+        return apply_quarantine(a);
     }
     return -EINVAL;
 }

@@ -299,7 +299,7 @@ static int find_restore_place(struct apply *a, struct inode_row *owner, struct r
     return 0;
 }
 
-static void restore_write(struct apply *a, const struct content_plan *p, const struct inode_row *owner, struct restore_place *at, const struct version_row *v)
+static void restore_write(struct apply *a, const struct content_plan *p, const struct inode_row *owner, struct restore_place *at)
 {
     struct inode_row *i = at->i;
     bool reborn = i && at->d && !at->d->ino;
@@ -307,7 +307,7 @@ static void restore_write(struct apply *a, const struct content_plan *p, const s
     if (!i) {
         struct attr attr = owner->attr;
         attr.ino = a->r->drive.next_ino++;
-        attr.quarantined = v->quarantined;
+        attr.quarantined = false;
         i = make_file(a, p, &attr, at->dir, at->d, a->r->now);
         apply_finish(a, 'r', i->attr.ino, &at->where);
         return;
@@ -320,7 +320,7 @@ static void restore_write(struct apply *a, const struct content_plan *p, const s
         apply_name_born(a, at->dir, at->d, i);
         apply_add_name(a, at->d);
     }
-    i->attr.quarantined = v->quarantined;
+    i->attr.quarantined = false;
     write_version(a, p, i, a->r->now);
     apply_finish(a, 'r', i->attr.ino, &at->where);
 }
@@ -341,6 +341,8 @@ int apply_restore(struct apply *a)
         return err;
     rows_version(a->r, op->ino, op->version, &v);
     struct version_row old = *v;
+    if (old.quarantined)
+        return -EACCES; /* infected content does not become new content */
     p.limit = p.size = old.size;
     p.chunk_size = old.chunk_size;
     err = content_gather(a, &p);
@@ -348,6 +350,6 @@ int apply_restore(struct apply *a)
         err = check_quota(a, at.i && at.i->attr.nlink ? at.i->attr.size : 0, p.size);
     if (a->again || err)
         return err;
-    restore_write(a, &p, owner, &at, &old);
+    restore_write(a, &p, owner, &at);
     return 0;
 }

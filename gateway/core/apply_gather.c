@@ -101,5 +101,9 @@ void apply_gather(struct rows *r, const struct op *op, struct apply_ahead *ahead
         break;
     case OP_LOCK_RELEASE_ALL:
         break;
+    case OP_QUARANTINE:
+        ask_owned(r, op, ahead);
+        rows_version(r, op->ino, op->version, &v);
+        break;
     }
 }

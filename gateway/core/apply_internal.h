@@ -65,6 +65,7 @@ int apply_put(struct apply *a);
 int apply_restore(struct apply *a);
 int apply_lock(struct apply *a);
 int apply_lock_release_all(struct apply *a);
+int apply_quarantine(struct apply *a);
 
 /* ---- apply_segments.c: a version's content from an earlier one's and changes ---- */
 struct content_source {

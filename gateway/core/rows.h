@@ -92,6 +92,8 @@ struct rows {
     size_t n_new_versions;
     struct version_row *unlisted; /* (ino, version) only: no longer listed */
     size_t n_unlisted;
+    struct version_row *quarantined; /* (ino, version) only: of those stored before this transaction */
+    size_t n_quarantined;
     struct segment_new *new_segments;
     size_t n_new_segments;
     struct cut_new *new_cuts;
@@ -132,6 +134,7 @@ void rows_dentry_set(struct rows *r, struct dentry_row *d, uint64_t ino, uint64_
 void rows_xattr_set(struct rows *r, struct xattr_row *x, const void *value, size_t len, uint64_t seq); /* value NULL: removed */
 void rows_version_add(struct rows *r, const struct version_row *v);
 void rows_version_unlist(struct rows *r, uint64_t ino, uint64_t number);
+void rows_version_quarantine(struct rows *r, uint64_t ino, uint64_t number); /* a version that rows_version has given */
 /* The newest content of this segment is now this; rows_segment(…, ALIVE) answers it from here on. */
 void rows_segment_add(struct rows *r, uint64_t ino, uint64_t number, uint64_t version, const struct chunk_ref chunks[SEGMENT_CHUNKS]);
 void rows_cut_add(struct rows *r, uint64_t ino, uint64_t version, uint64_t from_segment);

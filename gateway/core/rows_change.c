@@ -87,18 +87,45 @@ void rows_version_add(struct rows *r, const struct version_row *v)
     r->new_versions[r->n_new_versions++] = *v;
 }
 
-void rows_version_unlist(struct rows *r, uint64_t ino, uint64_t number)
+/* A version as getters answer it; NULL where nobody asked for it. */
+static struct version_row *version_loaded(struct rows *r, uint64_t ino, uint64_t number)
 {
     struct key k;
     struct slot *s = rows_slot_find(r, &k, rows_key(&k, WANT_VERSION, ino, number, 0));
-    if (s && s->state == PRESENT)
-        ((struct version_row *)s->row)->listed = false;
-    if (number > r->index->begun) /* made in this transaction */
-        for (size_t i = 0; i < r->n_new_versions; i++)
-            if (r->new_versions[i].ino == ino && r->new_versions[i].version == number) {
-                r->new_versions[i].listed = false;
-                return;
-            }
+    return s && s->state == PRESENT ? s->row : NULL;
+}
+
+/* A version that this transaction makes, as it will be stored; NULL: it is older. */
+static struct version_row *version_made(struct rows *r, uint64_t ino, uint64_t number)
+{
+    for (size_t i = 0; number > r->index->begun && i < r->n_new_versions; i++)
+        if (r->new_versions[i].ino == ino && r->new_versions[i].version == number)
+            return &r->new_versions[i];
+    return NULL;
+}
+
+void rows_version_quarantine(struct rows *r, uint64_t ino, uint64_t number)
+{
+    struct version_row *loaded = version_loaded(r, ino, number), *made = version_made(r, ino, number);
+    if (loaded)
+        loaded->quarantined = true;
+    if (made) {
+        made->quarantined = true;
+        return;
+    }
+    GROW(r->quarantined, r->n_quarantined);
+    r->quarantined[r->n_quarantined++] = (struct version_row){.ino = ino, .version = number};
+}
+
+void rows_version_unlist(struct rows *r, uint64_t ino, uint64_t number)
+{
+    struct version_row *loaded = version_loaded(r, ino, number), *made = version_made(r, ino, number);
+    if (loaded)
+        loaded->listed = false;
+    if (made) {
+        made->listed = false;
+        return;
+    }
     GROW(r->unlisted, r->n_unlisted);
     r->unlisted[r->n_unlisted++] = (struct version_row){.ino = ino, .version = number};
 }

@@ -79,6 +79,7 @@ void rows_free(struct rows *r)
     free(r->dentry_events);
     free(r->new_versions);
     free(r->unlisted);
+    free(r->quarantined);
     free(r->new_segments);
     free(r->new_cuts);
     free(r->new_chunks);

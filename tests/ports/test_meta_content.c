@@ -149,6 +149,32 @@ static void versions_are_listed_newest_first(void **state)
     done(tx);
 }
 
+static void a_version_is_quarantined(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t v[3];
+    for (int i = 0; i < 3; i++) {
+        struct step s = step_begin(f, 0);
+        if (i == 0)
+            make(&s, 1, "a", 10, S_IFREG);
+        add_version(&s, 1);
+        if (i == 2) {
+            rows_version_quarantine(s.rows, 10, v[0]);  /* one that was stored before */
+            rows_version_quarantine(s.rows, 10, s.seq); /* and the one that comes with it */
+        }
+        v[i] = step_end(&s);
+    }
+    struct meta_tx *tx = snapshot(f);
+    struct version_row row;
+    const bool expected[] = {true, false, true};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(IN(tx, version, 10, v[i], &row), 0);
+        assert_int_equal(row.quarantined, expected[i]);
+        assert_true(row.listed);
+    }
+    done(tx);
+}
+
 /* ---- chunks ---- */
 
 static struct chunk_row inline_chunk(const char *text)
@@ -434,6 +460,7 @@ int main(void)
         TEST(content_is_seen_as_it_was),
         TEST(a_chunk_map_ends_with_the_file),
         TEST(versions_are_listed_newest_first),
+        TEST(a_version_is_quarantined),
         TEST(a_chunk_is_kept_once_and_moves_into_a_pack),
         TEST(a_commit_knows_which_chunks_are_there),
         TEST(an_upload_remembers_its_chunks),

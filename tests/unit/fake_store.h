@@ -287,6 +287,10 @@ static inline void fake_save(struct fake_store *s, struct rows *r)
         for (size_t i = 0; i < s->n_versions; i++)
             if (s->versions[i].ino == r->unlisted[u].ino && s->versions[i].version == r->unlisted[u].version)
                 s->versions[i].listed = false;
+    for (size_t u = 0; u < r->n_quarantined; u++)
+        for (size_t i = 0; i < s->n_versions; i++)
+            if (s->versions[i].ino == r->quarantined[u].ino && s->versions[i].version == r->quarantined[u].version)
+                s->versions[i].quarantined = true;
     for (size_t i = 0; i < r->n_new_segments; i++)
         FAKE_PUSH(s, segments, r->new_segments[i]);
     for (size_t i = 0; i < r->n_new_cuts; i++)

@@ -25,10 +25,10 @@ static inline void random_op(unsigned *seed, uint64_t low, struct random_op *ret
 {
     static const enum op_kind kinds[] = {OP_CREATE, OP_CREATE, OP_LINK,        OP_UNLINK, OP_RMDIR,  OP_RENAME, OP_RENAME, OP_SETATTR,
                                          OP_PUT,    OP_PUT,    OP_SETXATTR,    OP_COMMIT, OP_COMMIT, OP_LOCK,   OP_LOCK,   OP_RESTORE,
-                                         OP_REMOVEXATTR, OP_LOCK_RELEASE_ALL};
+                                         OP_REMOVEXATTR, OP_LOCK_RELEASE_ALL, OP_QUARANTINE};
     static const uint32_t modes[] = {S_IFREG | 0644, S_IFDIR | 0755};
     uint64_t parents[] = {1, low + (unsigned)rand_r(seed) % 20};
-    struct op op = {.kind = kinds[rand_r(seed) % 18], .parent = parents[rand_r(seed) % 4 == 0]};
+    struct op op = {.kind = kinds[(size_t)rand_r(seed) % (sizeof kinds / sizeof *kinds)], .parent = parents[rand_r(seed) % 4 == 0]};
     op.new_parent = parents[rand_r(seed) % 4 == 0];
     op.mode = modes[rand_r(seed) % 2];
     op.rename_flags = (uint32_t)(rand_r(seed) % 6 == 0 ? rand_r(seed) % 3 : 0);

@@ -248,6 +248,23 @@ static void versions_made_and_unlisted_at_once(void **state)
     rows_free(r);
 }
 
+static void versions_made_and_quarantined_at_once(void **state)
+{
+    (void)state;
+    struct rows *r = open_rows();
+    const struct version_row *v;
+    rows_version_add(r, &(struct version_row){.ino = 5, .version = 101, .listed = true});
+    rows_version_quarantine(r, 5, 101);
+    assert_int_equal(rows_version(r, 5, 101, &v), 0);
+    assert_true(v->quarantined);
+    assert_true(r->new_versions[0].quarantined);
+    assert_int_equal(r->n_quarantined, 0);
+    rows_version_quarantine(r, 5, 90);
+    assert_int_equal(r->n_quarantined, 1);
+    assert_int_equal(r->quarantined[0].version, 90);
+    rows_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +278,7 @@ int main(void)
         cmocka_unit_test(xattrs_end_their_past),
         cmocka_unit_test(released_sessions_lose_locks_loaded_later),
         cmocka_unit_test(versions_made_and_unlisted_at_once),
+        cmocka_unit_test(versions_made_and_quarantined_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
