@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import loads
 import subjects
 
 ROOT = subjects.ROOT
@@ -200,26 +201,38 @@ def median_of(runs):
 
 def main(argv):
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures this build beside the plain disk, a bare passthrough, and rclone.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="tree stream query push memory (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="tree stream query push memory (default: all of these), load")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--files", type=int, default=10000)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
     parser.add_argument("--dir", help="a folder on the disk to measure (default: a temporary one)")
+    parser.add_argument("--on", metavar="DIR", help="load: the cluster that `scripts/cluster up --dir DIR` started, instead of an embedded gateway")
+    for count, n in loads.COUNTS.items():
+        parser.add_argument(f"--load-{count}", type=int, default=n, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     known = ["tree", "stream", "query", "push", "memory"]
     for n in args.names:
-        if n not in known:
-            parser.error(f"no bench named {n}: {' '.join(known)}")
+        if n not in known + ["load"]:
+            parser.error(f"no bench named {n}: {' '.join(known)} load")
     wanted = args.names or known
-    for program, target in (("cairn", "cairn"), ("bench-passthrough", "bench-passthrough")):
+    for program, target in (("cairn", "cairn"), ("bench-passthrough", "bench-passthrough"), ("cairn-load", "cairn-load")):
         if not os.path.exists(os.path.join(args.bin, program)):
             subprocess.run(["cmake", "--build", os.path.dirname(args.bin), "--target", target], check=True, stdout=sys.stderr)
     base = tempfile.mkdtemp(prefix="cairn-bench-", dir=args.dir)
     found, gateway = {}, None
     try:
-        gateway = subjects.Gateway(base, args.bin)
+        gateway = loads.Cluster(args.on, args.bin) if args.on else subjects.Gateway(base, args.bin)
+        if "load" in wanted:
+            found["load"] = loads.bench_load(base, gateway, {k: getattr(args, f"load_{k}") for k in loads.COUNTS})
+            if not args.json:
+                loads.print_loads(found["load"])
+        if wanted == ["load"]:
+            if args.json:
+                json.dump(found, sys.stdout, indent=1)
+                print()
+            return 1 if loads.failures(found["load"]) else 0
         memory = {"gateway at rest": subjects.rss_mib(gateway.process.pid)}
         makers = {"disk": lambda: subjects.Disk(base), "passthrough": lambda: subjects.Passthrough(base, args.bin),
                   "cairn": lambda: subjects.Cairn(base, gateway)}

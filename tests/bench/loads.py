@@ -1,0 +1,176 @@
+"""scripts/bench load: what a gateway bears, measured with cairn-load (tests/bench/load). On an embedded gateway of its own, or on a running cluster."""
+import hashlib
+import json
+import os
+import random
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+
+import subjects
+
+
+class Cluster:
+    """What `scripts/cluster up --dir DIR` started: everything about it stands in DIR/env."""
+
+    def __init__(self, folder, bin_dir):
+        self.bin = bin_dir
+        with open(os.path.join(folder, "env")) as f:
+            env = dict(line.strip().split("=", 1) for line in f if "=" in line)
+        env = {k: v.strip("'\"") for k, v in env.items()}
+        self.url, self.token, self.drive = env["CAIRN_URL"], env["CAIRN_TOKEN"], env["CAIRN_DRIVE"]
+        self.pids = [int(v) for k, v in env.items() if k.startswith("CAIRN_GATEWAY_PID")]
+
+    def close(self):
+        pass
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(p) for p in f.read().split()]
+
+
+class Load:
+    """One target of loads: its address, and what its processes use."""
+
+    def __init__(self, base, gateway):
+        self.base, self.gateway = base, gateway
+        self.drive = getattr(gateway, "drive", "bench")
+        self.pids = getattr(gateway, "pids", None) or [gateway.process.pid]
+        self.program = os.path.join(gateway.bin, "cairn-load")
+
+    def processes(self):
+        return [q for p in self.pids for q in (children_of(p) or [p])]
+
+    def memory_mib(self):
+        return sum(subjects.rss_mib(p) for p in self.processes())
+
+    def cpu_s(self):
+        ticks = 0
+        for p in self.processes():
+            with open(f"/proc/{p}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def run(self, load, **options):
+        """A load's result, with the processor time and the growth of memory that it cost the gateways."""
+        command = [self.program, load, "--url", self.gateway.url, "--token", self.gateway.token, "--json"]
+        for k, v in options.items():
+            command += ["--" + k.replace("_", "-"), str(v)]
+        cpu, memory, peak = self.cpu_s(), self.memory_mib(), 0.0
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        while True:
+            try:
+                out = process.communicate(timeout=0.1)[0]
+                break
+            except subprocess.TimeoutExpired:
+                peak = max(peak, self.memory_mib())
+        if not out:
+            raise RuntimeError(f"cairn-load {load} ended with {process.returncode}")
+        result = json.loads(out)
+        result["gatewayCpuSeconds"] = self.cpu_s() - cpu
+        result["memoryMiB"], result["peakMiB"] = memory, max(peak, memory)
+        return result
+
+    def targets(self, name, lines):
+        path = os.path.join(self.base, name)
+        with open(path, "w") as f:
+            f.write("\n".join(lines) + "\n")
+        return path
+
+    def request(self, method, endpoint, body=None, **args):
+        query = "?" + urllib.parse.urlencode(args) if args else ""
+        request = urllib.request.Request(f"{self.gateway.url}/api/v1{endpoint}{query}", data=body, method=method,
+                                         headers={"Authorization": f"Bearer {self.gateway.token}"})
+        with urllib.request.urlopen(request, timeout=60) as r:
+            return r.read()
+
+    def put(self, path, body):
+        self.request("PUT", "/files/content", body, drive=self.drive, path=path)
+
+
+def make_files(load, count, size):
+    """Files to ask for; returns their paths and hashes."""
+    rng, made = random.Random(4), []
+    for i in range(count):
+        body = rng.randbytes(size)
+        load.put(f"/load-file-{i}", body)
+        made.append((f"/load-file-{i}", hashlib.sha256(body).hexdigest()))
+    return made
+
+
+def raw_put(base, mib, parallel=4):
+    """What the store takes without a gateway, as the embedded one stores it: chunks of 4 MiB as files, each made durable."""
+    block = random.Random(5).randbytes(4 << 20)
+
+    def worker(k):
+        for i in range(k, mib // 4, parallel):
+            fd = os.open(os.path.join(base, f"raw-{i}"), os.O_WRONLY | os.O_CREAT, 0o600)
+            os.write(fd, i.to_bytes(8, "little") + block[8:])
+            os.fdatasync(fd)
+            os.close(fd)
+    import threading
+    threads = [threading.Thread(target=worker, args=(k,)) for k in range(parallel)]
+    begin = time.perf_counter()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    seconds = time.perf_counter() - begin
+    for i in range(mib // 4):
+        os.unlink(os.path.join(base, f"raw-{i}"))
+    return seconds
+
+
+def small(counts):
+    """Counts for a smoke run: everything once, nothing that takes long."""
+    return {k: max(1, v // 100) for k, v in counts.items()}
+
+
+COUNTS = {"connections": 64, "uploads": 1000, "downloads": 5000, "subscribers": 10000, "mib": 1024, "seconds": 500, "files": 200, "events": 1000}
+
+
+def bench_load(base, gateway, counts=None):
+    """{load: result}"""
+    n = {**COUNTS, **(counts or {})}
+    load = Load(base, gateway)
+    made = make_files(load, n["files"], 16 << 10)
+    drive = urllib.parse.quote(load.drive)
+    path = urllib.parse.quote
+    found = {}
+    queries = [f"/api/v1/files?drive={drive}&path={path(p)}" for p, _ in made] + [f"/api/v1/fs/v1/lookup?drive={drive}&parent=1&name={path(p[1:])}" for p, _ in made]
+    seconds = max(1, n["seconds"] // 100)
+    found["metadata queries"] = load.run("get", targets=load.targets("queries", queries), connections=n["connections"], seconds=seconds)
+    links = load.targets("links", [f"/api/v1/files/download-url?drive={drive}&path={path(p)}" for p, _ in made])
+    found["download URLs"] = load.run("get", targets=links, connections=max(1, n["connections"] // 8), seconds=seconds)
+    found["uploads at once"] = load.run("upload", drive=load.drive, count=n["uploads"], prefix="/load-up")
+    contents = load.targets("contents", [f"/api/v1/files/content?drive={drive}&path={path(p)} {h}" for p, h in made])
+    found["downloads at once"] = load.run("get", targets=contents, connections=n["downloads"], count=2 * n["downloads"])
+    raw = raw_put(base, n["mib"])
+    found["one large upload"] = load.run("upload", drive=load.drive, count=1, size=n["mib"] << 20, chunk=4 << 20, parallel=4, prefix="/load-large", limit=120)
+    found["one large upload"]["rawSeconds"] = raw
+    found["subscribers"] = load.run("subscribe", drive=load.drive, connections=n["subscribers"], events=max(1, n["events"] // 50), limit=120)
+    return found
+
+
+def failures(found):
+    return {name: r["firstFailure"] or "not ended" for name, r in found.items() if r["notEnded"] or any(row["failed"] for row in r["rows"].values())}
+
+
+def print_loads(found):
+    print(f"\nLoads\n  {'':34}{'count':>9}{'failed':>8}{'p50 ms':>10}{'p99 ms':>10}{'max ms':>10}{'total/s':>11}{'gateway CPU':>13}{'peak MiB':>10}")
+    for name, r in found.items():
+        for k, (row_name, row) in enumerate(r["rows"].items()):
+            rate = f"{row['count'] / r['seconds']:11.0f}" if k == 0 else f"{'':11}"
+            cost = f"{r['gatewayCpuSeconds']:12.2f}s{r['peakMiB']:10.0f}" if k == 0 else ""
+            print(f"  {name + ': ' + row_name:34}{row['count']:9}{row['failed']:8}{row['p50Ms']:10.2f}{row['p99Ms']:10.2f}{row['maxMs']:10.2f}{rate}{cost}")
+    large = found.get("one large upload")
+    if large:
+        print(f"  one large upload: {large['seconds']:.2f} s; the store alone, 4 at a time: {large['rawSeconds']:.2f} s")
+    ws = found.get("subscribers")
+    if ws and ws["connections"]:
+        print(f"  subscribers: {ws['connections']} there at once, {(ws['peakMiB'] - ws['memoryMiB']) * 1024 / ws['connections']:.1f} KiB each in the gateway")
+    for name, why in failures(found).items():
+        print(f"  FAILED: {name}: {why}")
