@@ -1,5 +1,6 @@
 #include "gateway/config.h"
 #include "common/mem.h"
+#include "gateway/ports/scanner.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -58,7 +59,7 @@ static const char *take_memory(void *field, const char *v)
 static const char *take_scanner(void *field, const char *v)
 {
     *(const char **)field = v;
-    return strcmp(v, "none") == 0 ? NULL : "must be none";
+    return scanner_url_wrong(v);
 }
 
 /* An origin; a '/' at its end does no harm. */
@@ -154,7 +155,7 @@ static const struct option {
     {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR"},
     {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
     {"events", "URL", FIELD(events), take_memory, NEEDS_STORES, false, "messages: memory: (the default)"},
-    {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: none (the default)"},
+    {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
     {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default, port 0 picks a free one"},
     {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},
     {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},

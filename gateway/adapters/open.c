@@ -2,6 +2,7 @@
 #include "common/log.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
+#include "gateway/ports/scanner.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,4 +39,16 @@ int objects_open(const char *url, struct objects **ret)
         return -EINVAL;
     }
     return objects_dir_open(dir, ret);
+}
+
+int scanner_open(const char *url, struct scanner **ret)
+{
+    *ret = NULL;
+    if (!url || strcmp(url, "none") == 0)
+        return 0;
+    if (!after_scheme(url, "clamd:")) {
+        log_error("virus scanner: no adapter for %s", url);
+        return -ENOTSUP;
+    }
+    return scanner_clamd_open(url, ret);
 }

@@ -46,4 +46,4 @@ class Clamd(Server):
                 return False
 
     def url(self):
-        return f"clamd:{self.socket}" if self.socket else f"clamd://127.0.0.1:{self.port()}"
+        return f"clamd:unix:{self.socket}" if self.socket else f"clamd://127.0.0.1:{self.port()}"
