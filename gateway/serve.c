@@ -3,6 +3,7 @@
 #include "common/pool.h"
 #include "gateway/api/app.h"
 #include "gateway/jobs/jobs.h"
+#include "gateway/scanning.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@ struct gateway {
     int lock; /* on the folder of the database, -1 none */
     char *spool, *port_file;
     struct jobs *jobs;
+    struct scan_loop *scans;
 };
 
 /* ---- signals ---- */
@@ -108,6 +110,9 @@ static int open_stores(struct gateway *g)
         log_error("%s: %s", g->config->objects, strerror(-err));
         return err;
     }
+    err = scanner_open(g->config->scanner, &app->scanner);
+    if (err)
+        return err;
     err = app->meta->ops->secret(app->meta, "token", app->token_secret);
     if (!err)
         err = app->meta->ops->secret(app->meta, "url", app->url_secret);
@@ -177,6 +182,10 @@ static int build(struct gateway *g)
     app->queues = drive_queues_new(app->meta, run_on_pool, http_server_pool(app->server), streams_listener(app->streams));
     streams_start(app->streams);
     g->jobs = jobs_start(app->meta, app->objects);
+    if (app->scanner) {
+        struct scan_ctx scan = scanning_ctx(app);
+        g->scans = scan_loop_start(&scan);
+    }
     return 0;
 }
 
@@ -187,6 +196,7 @@ static void tear_down(struct gateway *g)
         unlink(g->port_file);
     if (g->jobs)
         jobs_stop(g->jobs);
+    scan_loop_stop(g->scans);
     if (app->queues)
         drive_queues_drain(app->queues);
     serving = NULL;
@@ -201,6 +211,8 @@ static void tear_down(struct gateway *g)
     auth_free(app->auth);
     content_cache_free(app->content);
     access_free(app);
+    if (app->scanner)
+        app->scanner->ops->free(app->scanner);
     if (app->objects)
         app->objects->ops->free(app->objects);
     if (app->meta)

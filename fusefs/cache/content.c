@@ -64,6 +64,7 @@ static void become(struct content *c, const struct attr *a, uint64_t first)
     c->version = a->version;
     c->base_size = a->size;
     c->mtime = a->mtime;
+    c->infected = a->quarantined;
 }
 
 static bool is_newer(const struct content *c, const struct attr *a)
@@ -83,6 +84,8 @@ struct content *content_get(struct store *s, const struct attr *a)
         become(c, a, 0);
     else if (!c->dirty)
         c->mtime = a->mtime;
+    if (a->version == c->version)
+        c->infected = a->quarantined;
     pthread_mutex_unlock(&c->lock);
     return c;
 }
@@ -107,11 +110,12 @@ bool content_remote_changed(struct content *c, const struct attr *a, uint64_t fr
 {
     (void)to; /* beyond `to` the hashes are the same: the map will say so, and the bytes stay */
     content_lock(c);
-    bool changes = is_newer(c, a);
+    bool changes = is_newer(c, a), found = a->quarantined && a->version == c->version && !c->infected;
     if (changes)
         become(c, a, c->chunk_size ? from / c->chunk_size : 0);
+    c->infected |= found;
     pthread_mutex_unlock(&c->lock);
-    return changes;
+    return changes || found;
 }
 
 void content_revalidate(struct content *c, const struct attr *a)
@@ -119,6 +123,8 @@ void content_revalidate(struct content *c, const struct attr *a)
     content_lock(c);
     if (is_newer(c, a))
         become(c, a, 0);
+    else if (a->version == c->version)
+        c->infected = a->quarantined;
     pthread_mutex_unlock(&c->lock);
 }
 

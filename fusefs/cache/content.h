@@ -44,6 +44,7 @@ void content_closed(struct content *c);
 /* Its last name was removed here: what is dirty when nothing is open any more is dropped instead of committed (unless content_publish is called after all). */
 void content_unlinked(struct content *c);
 
+/* -EACCES where the version is infected, also one that was found to be while it was open: until it is emptied, or has a new version. */
 ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off);
 /* append: at the end of file as it is then; *off is set to where the bytes went. */
 ssize_t content_write(struct content *c, const void *p, size_t n, uint64_t *off, bool append);
@@ -60,7 +61,7 @@ bool content_set_mtime(struct content *c, int64_t mtime);
    results stay empty (seq 0): opqueue_on_result tells them. After an error everything is still dirty and is sent again later. */
 int content_publish(struct content *c, const struct op *extra, size_t n_extra, struct op_result *ret_extra,
                     struct op_result *ret_commit, bool last);
-/* A remote change: the newest version is now v with this size. A clean content forgets its map from [from,to) on (chunks with the same hash stay);
+/* A remote change: the newest version is now v with this size, or (quarantined) turned out to be infected. A clean content forgets its map from [from,to) on (chunks with the same hash stay);
    a dirty one stays on its base and will conflict. Never blocks on the network. Returns true if what readers see changes. */
 bool content_remote_changed(struct content *c, const struct attr *a, uint64_t from, uint64_t to);
 /* Nothing is known to be newest any more (lease lost): the map is checked at the next open by `a`. */

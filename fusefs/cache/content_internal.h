@@ -87,6 +87,7 @@ struct content {
     struct snapshot *unsure; /* what was sent without an answer; owned */
     bool recovered;          /* dirty since before a crash: it may have been committed just then */
     bool committing;
+    bool infected;           /* the base is: nothing of it is read */
     bool aside;              /* what is dirty goes into a sibling */
     uint64_t read_next, ahead_until; /* sequential reads: the next offset; the first chunk not yet asked for */
     uint32_t read_run;

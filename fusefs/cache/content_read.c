@@ -71,6 +71,8 @@ ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off)
     CLEANUP(cleanup_unlock) pthread_mutex_t *locked = &c->lock;
     (void)locked;
     atomic_store(&c->last_used, now_s());
+    if (c->infected)
+        return -EACCES;
     if (off < c->size && c->chunk_size) { /* the other chunks of a read that spans several come side by side */
         uint64_t end = off + n < c->size ? off + n : c->size;
         for (uint64_t k = off / c->chunk_size + 1, i = 0; k * c->chunk_size < end && i < PARALLEL; k++, i++)
@@ -95,7 +97,7 @@ ssize_t content_read(struct content *c, void *p, size_t n, uint64_t off)
     }
     if (done)
         read_ahead(c, off, off + done);
-    return (ssize_t)done;
+    return c->infected ? -EACCES : (ssize_t)done; /* it may have turned out to be while we waited */
 }
 
 /* ---- SEEK_DATA, SEEK_HOLE ---- */

@@ -140,6 +140,7 @@ static int become_base(struct content *c, const struct newest *v)
         chunks_stale(c, 0);
     }
     c->version = v->version;
+    c->infected = false; /* for all that is known yet */
     c->base_size = v->size;
     c->since = (struct since_base){.shrunk_to = v->size, .append_from = v->size, .append = true};
     return backing_resize(c, v->size);

@@ -230,6 +230,8 @@ static int set_size(struct content *c, uint64_t size)
     int err = size < c->size ? cut(c, size) : grow(c, size);
     if (!err)
         content_note_change(c);
+    if (!err && size == 0)
+        c->infected = false; /* nothing of it is left */
     return err;
 }
 

@@ -44,6 +44,7 @@ static void adopt(struct content *c, const struct remote_map *m)
             chunks_resize(c, m->size);
         chunks_stale(c, 0);
         c->version = m->version;
+        c->infected = false;
         c->base_size = m->size;
         c->mtime = m->mtime;
     }

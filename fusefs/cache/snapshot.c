@@ -102,6 +102,7 @@ int snapshot_committed(struct content *c, const struct snapshot *sn, uint64_t ve
 {
     uint64_t before = c->key.ino;
     c->version = version;
+    c->infected = false; /* for all that is known yet */
     c->base_size = sn->size;
     c->replaces = version;
     c->recovered = false;

@@ -35,6 +35,8 @@ int touch_from_json(const json_t *o, struct touch *ret)
          jsonx_u64(part, "from", &ret->content_from) || jsonx_u64(part, "to", &ret->content_to) || jsonx_u64(part, "size", &ret->content_size) ||
          jsonx_u32(part, "chunkSize", &ret->content_chunk_size) || !chunk_size_valid(ret->content_chunk_size)))
         return -EINVAL;
-    int err = jsonx_u64(o, "xattr", &ret->xattr_ino);
+    int err = ret->content_ino ? jsonx_bool(part, "quarantined", &ret->content_quarantined) : 0;
+    if (!err || err == -ENOENT)
+        err = jsonx_u64(o, "xattr", &ret->xattr_ino);
     return err && err != -ENOENT ? -EINVAL : 0;
 }

@@ -1,3 +1,4 @@
+#include "common/jsonx.h"
 #include "common/mem.h"
 #include "fusefs/cli/cli.h"
 
@@ -18,7 +19,9 @@ static void print_entry(const json_t *e, const char *name, bool with_details)
         bool file = strcmp(kind, "file") == 0;
         printf("%04o %10s  %.19s  ", mode, file ? cli_size(cli_number(e, "size"), size) : "-", cli_text(e, "modifiedAt"));
     }
-    printf("%s%s\n", isatty(STDOUT_FILENO) ? cli_name(name) : name, mark);
+    bool infected = false;
+    jsonx_bool(e, "quarantined", &infected);
+    printf("%s%s%s\n", isatty(STDOUT_FILENO) ? cli_name(name) : name, mark, infected && with_details ? "  (infected)" : "");
 }
 
 static int each(void *ctx, json_t *e)

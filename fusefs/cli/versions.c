@@ -16,10 +16,12 @@ static int list(struct remote *r, const struct target *t, bool json)
     for (size_t i = 0; i < json_array_size(versions); i++) {
         const json_t *v = json_array_get(versions, i);
         char size[32];
-        bool current = false;
+        bool current = false, infected = false;
         jsonx_bool(v, "current", &current);
-        printf("%8llu  %.19sZ %10s  %s, %s%s\n", (unsigned long long)cli_number(v, "version"), cli_text(v, "modifiedAt"),
-               cli_size(cli_number(v, "size"), size), cli_name(cli_text(v, "user")), cli_name(cli_text(v, "device")), current ? "  (current)" : "");
+        jsonx_bool(v, "quarantined", &infected);
+        printf("%8llu  %.19sZ %10s  %s, %s%s%s\n", (unsigned long long)cli_number(v, "version"), cli_text(v, "modifiedAt"),
+               cli_size(cli_number(v, "size"), size), cli_name(cli_text(v, "user")), cli_name(cli_text(v, "device")), current ? "  (current)" : "",
+               infected ? "  (infected)" : "");
     }
     return cli_finish_output();
 }

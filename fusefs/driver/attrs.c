@@ -133,7 +133,7 @@ void attrs_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 /* truncate: by path it is a whole change of its own; through a handle it goes with the handle's next commit. */
 static int set_size(struct mount *m, struct node *n, const struct attr *a, uint64_t size, struct fuse_file_info *fi)
 {
-    if (a->quarantined)
+    if (a->quarantined && size)
         return -EACCES;
     struct content *c = mount_content(m, n, a);
     int err = content_truncate(c, size);

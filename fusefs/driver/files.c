@@ -148,14 +148,15 @@ void files_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     struct node *n = node_of(m, id);
     struct attr a;
     int err = for_writing(fi->flags) && m->options.read_only ? -EROFS : mount_attr(m, n, &a);
-    if (!err && a.quarantined && (fi->flags & O_ACCMODE) != O_WRONLY)
+    bool emptied = (fi->flags & O_TRUNC) && for_writing(fi->flags);
+    if (!err && a.quarantined && (fi->flags & O_ACCMODE) != O_WRONLY && !emptied)
         err = -EACCES;
     if (err) {
         fuse_reply_err(req, -err);
         return;
     }
     struct handle *h = files_handle(m, n, &a, fi->flags);
-    if ((fi->flags & O_TRUNC) && for_writing(fi->flags)) {
+    if (emptied) {
         err = content_truncate(h->content, 0);
         h->wrote = true;
     } else if ((fi->flags & O_ACCMODE) != O_WRONLY) {

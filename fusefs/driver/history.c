@@ -321,12 +321,24 @@ void history_getattr(fuse_req_t req, fuse_ino_t id)
     fuse_reply_attr(req, &st, FIXED_SECONDS);
 }
 
+/* What is cached of a version says nothing of whether it was found to be infected since. A gateway that is away is not waited for: then what is cached holds. */
+static bool is_infected(struct mount *m, const struct hnode *n)
+{
+    struct remote_want w = {.ino = n->ino, .version = n->attr.version, .count = 1};
+    CLEANUP(remote_read_fini) struct remote_read rd = {0};
+    return n->attr.version && remote_read(m->remote, &w, 1, 0, &rd) == 0 && rd.maps[0].error == -EACCES;
+}
+
 void history_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *m = mount_of(req);
     const struct hnode *n = hnode_of(id);
     if ((fi->flags & O_ACCMODE) != O_RDONLY) {
         fuse_reply_err(req, EROFS);
+        return;
+    }
+    if (is_infected(m, n)) {
+        fuse_reply_err(req, EACCES);
         return;
     }
     struct handle *h = mem_alloc(sizeof *h);

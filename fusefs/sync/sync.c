@@ -131,6 +131,7 @@ static void touch_content(struct sync *s, const struct touch *t, struct kernel_i
         attr.version = t->content_version;
         attr.size = t->content_size;
         attr.chunk_size = t->content_chunk_size;
+        attr.quarantined = t->content_quarantined;
         bool visible = content_remote_changed(content, &attr, t->content_from, t->content_to);
         content_unref(content);
         if (!visible)

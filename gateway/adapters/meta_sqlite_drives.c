@@ -194,3 +194,30 @@ int sqlite_member_role(struct meta *m, const struct uuid *drive, const struct uu
     *ret = err ? ROLE_NONE : (enum role)get_int(&q);
     return err == -ENOENT ? 0 : err;
 }
+
+/* ---- cursors ---- */
+
+int sqlite_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret)
+{
+    READER(c, m);
+    QUERY(q, c, "SELECT seq FROM cursor WHERE drive = ?1 AND name = ?2");
+    put_id(&q, drive);
+    put_text(&q, name);
+    int err = query_one(&q);
+    *ret = err ? 0 : (uint64_t)get_int(&q);
+    return err == -ENOENT ? 0 : err;
+}
+
+int sqlite_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq)
+{
+    WRITER(w, m);
+    if (w.err)
+        return w.err;
+    QUERY(q, w.c, "INSERT OR REPLACE INTO cursor (drive, name, seq) VALUES (?1, ?2, ?3)");
+    put_id(&q, drive);
+    put_text(&q, name);
+    put_seq(&q, seq);
+    int err = query_run(&q);
+    query_end(&q);
+    return writer_commit(&w, err);
+}

@@ -2,6 +2,7 @@
 #include "common/mem.h"
 #include "common/utf8.h"
 #include "gateway/api/roles.h"
+#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -164,32 +165,9 @@ int access_path(struct meta_tx *tx, const char *path, uint64_t at, uint64_t *ret
     }
 }
 
-#define DEPTH_MAX 65536 /* far beyond any path that can be asked for: ends a walk that would not end */
-
 int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *ret)
 {
-    CLEANUP_BUF struct buf names = {0}; /* from the directory up, each with its NUL in front */
-    for (unsigned depth = 0; dir != tx->drive.root; depth++) {
-        struct entry_row e;
-        if (depth == DEPTH_MAX)
-            return -ELOOP;
-        int err = tx->meta->ops->entry_of_ino(tx, dir, at, &e);
-        if (err)
-            return err;
-        buf_append(&names, "", 1);
-        buf_append_str(&names, e.name);
-        dir = e.parent;
-    }
-    if (names.len == 0)
-        buf_append_str(ret, "/");
-    while (names.len > 0) {
-        const char *nul = memrchr(names.data, 0, names.len);
-        buf_append_str(ret, "/");
-        buf_append_str(ret, nul + 1);
-        names.len = (size_t)(nul - names.data);
-        names.data[names.len] = 0;
-    }
-    return 0;
+    return path_of_directory(tx, dir, at, ret);
 }
 
 /* ---- inode numbers ---- */

@@ -22,7 +22,10 @@ static enum call_state health(struct call *c)
     add_component(components, "objects", objects, NULL);
     add_component(components, "cache", true, "memory");
     add_component(components, "events", true, "memory");
-    call_json(c, metadata ? 200 : 503, json_pack("{s:s,s:o}", "status", !metadata ? "DOWN" : objects ? "UP" : "DEGRADED", "components", components));
+    bool scanner = !app->scanner || app->scanner->ops->ping(app->scanner) == 0;
+    if (app->scanner)
+        add_component(components, "scanner", scanner, NULL);
+    call_json(c, metadata ? 200 : 503, json_pack("{s:s,s:o}", "status", !metadata ? "DOWN" : objects && scanner ? "UP" : "DEGRADED", "components", components));
     return CALL_DONE;
 }
 

@@ -5,11 +5,13 @@
 #include "gateway/core/drive_queue.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
+#include "gateway/ports/scanner.h"
 #include "gateway/server/http.h"
 
 struct app {
     struct meta *meta;
     struct objects *objects;
+    struct scanner *scanner; /* NULL: none */
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */
     struct drive_queues *queues;
     struct http_server *server;

@@ -58,6 +58,11 @@ static void add_last_modified(struct call *c, int64_t mtime)
         call_add_header(c, "Last-Modified", text);
 }
 
+static enum call_state infected(struct call *c)
+{
+    return call_problem(c, 403, "infected", "this version is infected");
+}
+
 static int serve(struct call *c, struct meta_tx *tx, const struct version_row *v, const char *name, const char *cache)
 {
     char etag[32], text[96];
@@ -66,7 +71,7 @@ static int serve(struct call *c, struct meta_tx *tx, const struct version_row *v
     struct content_reader *reader;
 
     if (v->quarantined) {
-        call_problem(c, 403, "infected", "this version is infected");
+        infected(c);
         return 0;
     }
     snprintf(etag, sizeof etag, "\"%llu\"", (unsigned long long)v->version);
@@ -174,6 +179,8 @@ enum call_state file_download_url(struct call *c)
         return call_problem(c, 400, "bad-query", "seconds is a number from 1 to %d", URL_SECONDS_MAX);
     if (!place_enter_query(c, ROLE_VIEWER, &p) || !version_wanted(c, &p, &v))
         return CALL_DONE;
+    if (v.quarantined)
+        return infected(c);
     struct signed_file f = {p.drive.id, v.ino, v.version, clock_wall_ns() / 1000000000 + (int64_t)seconds};
     append_base(c, &url);
     buf_append_str(&url, "/d/");

@@ -54,7 +54,7 @@ static int need_inos(struct restore *r, size_t n)
     return err;
 }
 
-/* What somebody made under the same name meanwhile stays; strict: it is an error. */
+/* What somebody made under the same name meanwhile stays, and what is infected is left in the trash; strict: both are errors. */
 static int flush(struct restore *r, bool strict)
 {
     if (r->n_ops == 0)
@@ -64,8 +64,9 @@ static int flush(struct restore *r, bool strict)
     access_actor(r->call, &w.actor);
     int err = drive_queues_run(app_of(r->call)->queues, &w);
     for (size_t i = 0; i < r->n_ops; i++) {
-        if (err == 0 && w.results[i].error && (w.results[i].error != -EEXIST || strict))
-            err = w.results[i].error;
+        int failed = w.results[i].error;
+        if (err == 0 && failed && (strict || (failed != -EEXIST && failed != -EACCES)))
+            err = failed;
         op_result_fini(&w.results[i]);
         op_fini(&r->ops[i]);
     }
@@ -289,5 +290,7 @@ enum call_state trash_restore(struct call *c)
         return call_problem(c, 404, "not-in-trash", "no %s has been deleted, or it is no longer kept", path);
     if (err == -EEXIST)
         return call_problem(c, 409, "already-exists", "%s exists: its earlier versions are in its history", path);
+    if (err == -EACCES)
+        return call_problem(c, 403, "infected", "%s is infected", path);
     return err ? call_errno(c, err, path) : file_answer(c, 200, &d.id, path);
 }

@@ -253,6 +253,10 @@ struct meta_ops {
     /* Forgets changes older than this time (or, keep_max > 0, all but the newest keep_max) and moves oldest_change. */
     int (*changes_trim)(struct meta *m, const struct uuid *drive, int64_t before_ns, uint64_t keep_max);
 
+    /* How far a job has come in a drive's log, kept under the job's name (at most 32 bytes). 0 where it has not begun. */
+    int (*cursor_get)(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret);
+    int (*cursor_put)(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq);
+
     /* ---- every row of a drive, in the order of its key, for checks; within a snapshot; each ends it by returning non-zero ---- */
     int (*inodes_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);
     int (*dentries_each)(struct meta_tx *tx, int (*each)(void *ctx, uint64_t parent, const char *name, uint64_t ino), void *ctx);

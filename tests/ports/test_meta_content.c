@@ -426,6 +426,26 @@ static void a_time_leads_to_a_seq(void **state)
     done(tx);
 }
 
+static void cursors_stay(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t seq = 77;
+    assert_int_equal(CALL(f, cursor_get, &f->drive.id, "one", &seq), 0);
+    assert_int_equal(seq, 0);
+    assert_int_equal(CALL(f, cursor_put, &f->drive.id, "one", 5), 0);
+    assert_int_equal(CALL(f, cursor_put, &f->drive.id, "two", UINT64_C(1) << 62), 0);
+    assert_int_equal(CALL(f, cursor_put, &f->drive.id, "one", 6), 0);
+    fixture_reopen(f);
+    assert_int_equal(CALL(f, cursor_get, &f->drive.id, "one", &seq), 0);
+    assert_int_equal(seq, 6);
+    assert_int_equal(CALL(f, cursor_get, &f->drive.id, "two", &seq), 0);
+    assert_int_equal(seq, UINT64_C(1) << 62);
+    struct uuid other;
+    uuid_new(&other);
+    assert_int_equal(CALL(f, cursor_get, &other, "one", &seq), 0);
+    assert_int_equal(seq, 0);
+}
+
 static void a_batch_is_applied_once(void **state)
 {
     struct fixture *f = *state;
@@ -467,6 +487,7 @@ int main(void)
         TEST(uploads_expire),
         TEST(changes_come_in_pages_and_are_trimmed),
         TEST(a_time_leads_to_a_seq),
+        TEST(cursors_stay),
         TEST(a_batch_is_applied_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,9 @@
+/* Virus scans of this process: the scanner, what asks for scans, and who hears of what they found. */
+#ifndef CAIRN_GATEWAY_SCANNING_H
+#define CAIRN_GATEWAY_SCANNING_H
+#include "gateway/api/app.h"
+#include "gateway/jobs/scan.h"
+
+/* A context for app's stores, scanner and queues, which tells users by app's hub. app must outlive it. */
+struct scan_ctx scanning_ctx(struct app *app);
+#endif
