@@ -1,5 +1,6 @@
 /* A URL picks an adapter. */
 #include "common/log.h"
+#include "gateway/adapters/rabbit.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
@@ -51,4 +52,28 @@ int scanner_open(const char *url, struct scanner **ret)
         return -ENOTSUP;
     }
     return scanner_clamd_open(url, ret);
+}
+
+const char *events_url_wrong(const char *url)
+{
+    struct rabbit_url u;
+    if (after_scheme(url, "memory:"))
+        return NULL;
+    if (!after_scheme(url, "amqp://") && !after_scheme(url, "amqps://"))
+        return "must be memory: or amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]";
+    const char *wrong = rabbit_url_parse(url, &u);
+    if (!wrong)
+        rabbit_url_fini(&u);
+    return wrong;
+}
+
+int events_open(const char *url, struct events **ret)
+{
+    const char *name = after_scheme(url, "memory:");
+    if (name)
+        return events_memory_open(name, ret);
+    if (after_scheme(url, "amqp://") || after_scheme(url, "amqps://"))
+        return events_rabbitmq_open(url, ret);
+    log_error("messages: no adapter for that URL");
+    return -ENOTSUP;
 }
