@@ -1,5 +1,6 @@
 #include "gateway/config.h"
 #include "common/mem.h"
+#include "gateway/ports/events.h"
 #include "gateway/ports/scanner.h"
 
 #include <ctype.h>
@@ -54,6 +55,12 @@ static const char *take_memory(void *field, const char *v)
 {
     *(const char **)field = v;
     return strcmp(v, "memory:") == 0 ? NULL : "must be memory:";
+}
+
+static const char *take_events(void *field, const char *v)
+{
+    *(const char **)field = v;
+    return events_url_wrong(v);
 }
 
 static const char *take_scanner(void *field, const char *v)
@@ -154,9 +161,9 @@ static const struct option {
     {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
     {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR"},
     {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
-    {"events", "URL", FIELD(events), take_memory, NEEDS_STORES, false, "messages: memory: (the default)"},
+    {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][/VHOST]"},
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
-    {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default, port 0 picks a free one"},
+    {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default (a worker: nowhere), port 0 picks a free one"},
     {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},
     {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},
     {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
@@ -289,7 +296,7 @@ static int complete(enum verb verb, struct config *c, struct buf *ret_error)
 
 int config_parse(enum verb verb, int argc, char *const *argv, struct config *ret, struct buf *ret_error)
 {
-    struct config c = {.workers = 1, .threads = 8, .rate_limit = RATE_LIMIT_DEFAULT, .log_level = LOG_LEVEL_INFO, .days = 30, .listen = "127.0.0.1:8080"};
+    struct config c = {.workers = 1, .threads = 8, .rate_limit = RATE_LIMIT_DEFAULT, .log_level = LOG_LEVEL_INFO, .days = 30, .listen = verb == VERB_WORKER ? NULL : "127.0.0.1:8080"};
     int err = from_environment(verb, &c, ret_error);
     if (!err) {
         /* one way to say where things are replaces the other: --embedded does not mix with a $CAIRN_META of before */

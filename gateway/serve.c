@@ -2,6 +2,7 @@
 #include "common/mem.h"
 #include "common/pool.h"
 #include "gateway/api/app.h"
+#include "gateway/api/publisher.h"
 #include "gateway/jobs/jobs.h"
 #include "gateway/scanning.h"
 
@@ -23,7 +24,8 @@ struct gateway {
     int lock; /* on the folder of the database, -1 none */
     char *spool, *port_file;
     struct jobs *jobs;
-    struct scan_loop *scans;
+    struct scan_loop *scans; /* where there are no messages that ask for scans */
+    struct scan_ctx scan;
 };
 
 /* ---- signals ---- */
@@ -111,8 +113,11 @@ static int open_stores(struct gateway *g)
         return err;
     }
     err = scanner_open(g->config->scanner, &app->scanner);
+    if (!err)
+        err = events_open(g->config->events ? g->config->events : "memory:", &app->events);
     if (err)
         return err;
+    app->meta->outbox = app->events->ops->shared;
     err = app->meta->ops->secret(app->meta, "token", app->token_secret);
     if (!err)
         err = app->meta->ops->secret(app->meta, "url", app->url_secret);
@@ -177,15 +182,18 @@ static int build(struct gateway *g)
     app->server = make_server(g);
     if (!app->server)
         return -EADDRINUSE;
+    if (app->events->ops->shared)
+        app->publisher = publisher_new(app, g->config->embedded != NULL);
     app->hub = hub_new(app);
     app->streams = streams_new(app);
     app->queues = drive_queues_new(app->meta, run_on_pool, http_server_pool(app->server), streams_listener(app->streams));
     streams_start(app->streams);
     g->jobs = jobs_start(app->meta, app->objects);
-    if (app->scanner) {
-        struct scan_ctx scan = scanning_ctx(app);
-        g->scans = scan_loop_start(&scan);
-    }
+    g->scan = scanning_ctx(app);
+    if (app->scanner && !app->events->ops->shared)
+        g->scans = scan_loop_start(&g->scan);
+    else if (app->scanner && g->config->embedded)
+        app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, &g->scan);
     return 0;
 }
 
@@ -197,11 +205,18 @@ static void tear_down(struct gateway *g)
     if (g->jobs)
         jobs_stop(g->jobs);
     scan_loop_stop(g->scans);
+    if (app->events)
+        app->events->ops->drain(app->events);
     if (app->queues)
         drive_queues_drain(app->queues);
+    publisher_stop(app->publisher);
+    hub_stop(app->hub);
     serving = NULL;
     if (app->server)
         http_server_free(app->server);
+    if (app->events)
+        app->events->ops->free(app->events);
+    publisher_free(app->publisher);
     if (app->queues)
         drive_queues_free(app->queues);
     if (app->streams)
@@ -251,32 +266,4 @@ int serve_run(const struct config *c)
     }
     tear_down(&g);
     return status;
-}
-
-int worker_run(const struct config *c)
-{
-    struct meta *meta = NULL;
-    struct objects *objects = NULL;
-    sigset_t end;
-    int sig = 0;
-    /* before any thread is there, so that none of them gets it */
-    sigemptyset(&end);
-    sigaddset(&end, SIGTERM);
-    sigaddset(&end, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &end, NULL);
-    int err = meta_open(c->meta, &meta);
-    if (err)
-        log_error("%s: %s", c->meta, strerror(-err));
-    if (!err && (err = objects_open(c->objects, &objects)) != 0)
-        log_error("%s: %s", c->objects, strerror(-err));
-    if (!err) {
-        struct jobs *jobs = jobs_start(meta, objects);
-        log_info("working");
-        sigwait(&end, &sig);
-        jobs_stop(jobs);
-        objects->ops->free(objects);
-    }
-    if (meta)
-        meta->ops->free(meta);
-    return err ? 1 : 0;
 }

@@ -384,5 +384,7 @@ int sqlite_store(struct meta_tx *base, struct rows *rows)
         err = store_locks(&s);
     for (size_t i = 0; i < rows->n_changes && !err; i++)
         err = store_change(&s, &rows->changes[i]);
+    if (!err && base->meta->outbox && rows->n_changes)
+        err = sqlite_outbox_put(s.c, base, &(struct outbox_row){base->drive.id, rows->changes[0].seq, rows->changes[rows->n_changes - 1].seq});
     return err ? err : store_drive(&s, (struct sqlite_tx *)base);
 }

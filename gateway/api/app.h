@@ -3,6 +3,7 @@
 #define CAIRN_GATEWAY_API_APP_H
 #include "gateway/core/coherence.h"
 #include "gateway/core/drive_queue.h"
+#include "gateway/ports/events.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
@@ -12,6 +13,8 @@ struct app {
     struct meta *meta;
     struct objects *objects;
     struct scanner *scanner; /* NULL: none */
+    struct events *events;       /* messages to and from other processes */
+    struct publisher *publisher; /* api/publisher.c: changes as messages; NULL where nobody else hears them */
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */
     struct drive_queues *queues;
     struct http_server *server;
@@ -91,9 +94,12 @@ void streams_start(struct streams *s); /* once server and queues are there: watc
 void streams_free(struct streams *s);  /* after the server has ended */
 void streams_notice(struct streams *s, const struct uuid *user, const char *json); /* {t:"notice"} to that user's mounts */
 
+void streams_notice_name(struct streams *s, const char *user, const char *json);         /* by the user's name */
+
 /* ---- api/stomp.c ---- */
 struct hub *hub_new(struct app *app);
 extern const struct ws_protocol stomp_protocols[3];
+void hub_stop(struct hub *h); /* hears nothing from other processes any more; before the server is freed */
 void hub_free(struct hub *h); /* after the server has ended */
 /* Works were committed: called by streams' listener on the queue's worker. Reads results only. */
 void hub_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);

@@ -107,6 +107,7 @@ void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino)
 struct notice {
     struct streams *streams;
     struct uuid user;
+    char name[65]; /* instead of user, where not "" */
     struct buf text;
 };
 
@@ -115,7 +116,7 @@ static void send_notice(void *arg)
     struct notice *n = arg;
     for (struct stream *st = n->streams->first, *next; st; st = next) {
         next = st->next;
-        if (st->in && uuid_equal(&st->who.user, &n->user))
+        if (st->in && (n->name[0] ? strcmp(st->who.name, n->name) == 0 : uuid_equal(&st->who.user, &n->user)))
             stream_send(st, &n->text);
     }
     buf_fini(&n->text);
@@ -123,12 +124,24 @@ static void send_notice(void *arg)
 }
 
 /* json: an object; `t` is put in front of its members. */
-void streams_notice(struct streams *s, const struct uuid *user, const char *json)
+static void post_notice(struct streams *s, struct notice *n, const char *json)
 {
-    struct notice *n = mem_alloc(sizeof *n);
     n->streams = s;
-    n->user = *user;
     buf_append_str(&n->text, strcmp(json, "{}") == 0 ? "{\"t\":\"notice\"" : "{\"t\":\"notice\",");
     buf_append_str(&n->text, json + 1);
     http_server_post(s->app->server, send_notice, n);
+}
+
+void streams_notice(struct streams *s, const struct uuid *user, const char *json)
+{
+    struct notice *n = mem_alloc(sizeof *n);
+    n->user = *user;
+    post_notice(s, n, json);
+}
+
+void streams_notice_name(struct streams *s, const char *user, const char *json)
+{
+    struct notice *n = mem_alloc(sizeof *n);
+    snprintf(n->name, sizeof n->name, "%s", user);
+    post_notice(s, n, json);
 }

@@ -3,6 +3,8 @@
 #include "common/clock.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
+#include "gateway/api/notify.h"
+#include "gateway/api/publisher.h"
 
 #include <errno.h>
 #include <string.h>
@@ -40,6 +42,7 @@ void hub_subscribed(struct hub *h, const struct conn *c, const struct subscripti
     else
         h->subscribers[s->topic]--;
     struct listening_user *u;
+    remote_subscribed(h, &c->who, s, on);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     HASH_FIND(hh, h->users, &c->who.user, sizeof u->user, u);
     if (!u) {
@@ -82,6 +85,18 @@ struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n)
     return users;
 }
 
+bool hub_user_by_name(struct hub *h, const char *name, struct uuid *ret)
+{
+    struct conn *c;
+    DL_FOREACH(h->conns, c) {
+        if (c->connected && strcmp(c->who.name, name) == 0) {
+            *ret = c->who.user;
+            return true;
+        }
+    }
+    return false;
+}
+
 struct delivery {
     struct hub *hub;
     enum topic topic;
@@ -118,6 +133,8 @@ void hub_post_delivery(struct hub *h, enum topic topic, const struct uuid *drive
 void hub_notify_user(struct hub *h, const struct uuid *user, json_t *message)
 {
     CLEANUP_BUF struct buf b = {0};
+    if (h->app->events->ops->shared)
+        notify_publish(h->app, user, json_deep_copy(message));
     jsonx_dump(message, &b);
     json_decref(message);
     streams_notice(h->app->streams, user, b.data);
@@ -166,6 +183,7 @@ void hub_committed(struct hub *h, const struct uuid *drive, const struct drive_w
 {
     if (!h)
         return;
+    publisher_works(h->app->publisher, drive, works);
     waits_committed(h, drive, works);
     feed_committed(h, drive, works);
 }
@@ -175,7 +193,15 @@ struct hub *hub_new(struct app *app)
     struct hub *h = mem_alloc(sizeof *h);
     h->app = app;
     pthread_mutex_init(&h->lock, NULL);
+    if (app->events->ops->shared)
+        h->remote = remote_new(h);
     return h;
+}
+
+void hub_stop(struct hub *h)
+{
+    if (h)
+        remote_stop(h->remote);
 }
 
 void hub_free(struct hub *h)
@@ -191,6 +217,7 @@ void hub_free(struct hub *h)
     waits_free(h);
     progress_free(h);
     presence_free(h);
+    remote_free(h->remote);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }

@@ -61,6 +61,7 @@ struct hub {
     struct feed *feeds;
     struct wait *waits;
     struct progress *progress;
+    struct hub_remote *remote; /* hub_remote.c: what other gateways tell; NULL: there are none */
 };
 
 /* ---- hub.c; loop, unless it says otherwise ---- */
@@ -76,6 +77,28 @@ void hub_presence(struct hub *h, const struct principal *who, bool online);
 struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n); /* any thread */
 /* Any thread. A worker has found out who may hear this: delivered to these users. Takes users and bodies. drive may be NULL. */
 void hub_post_delivery(struct hub *h, enum topic topic, const struct uuid *drive, struct uuid *users, size_t n_users, char **bodies, size_t n_bodies);
+
+/* Loop: a user who has a STOMP connection here. */
+bool hub_user_by_name(struct hub *h, const char *name, struct uuid *ret);
+
+/* ---- hub_remote.c ---- */
+struct hub_remote *remote_new(struct hub *h);
+void remote_stop(struct hub_remote *r); /* hears no more; NULL is none */
+void remote_free(struct hub_remote *r);
+void remote_user(struct hub *h, const struct principal *who, bool present);                                                  /* loop: a connection came or went */
+void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on); /* loop */
+void remote_want_drive(struct hub *h, const struct uuid *drive, bool on); /* any thread, without the hub's lock */
+
+/* ---- hub_feed.c, for what happens elsewhere; any thread, without the hub's lock ---- */
+void feed_watch(struct hub *h, const struct uuid *drive, bool on);             /* counted */
+void feed_watch_for(struct hub *h, const struct uuid *drive, unsigned ms);     /* for so long, from now on */
+void feed_moved(struct hub *h, const struct uuid *drive, uint64_t seq);        /* it has come to seq; UINT64_MAX: it may have moved */
+void feeds_forget(struct hub *h);                                              /* those that nobody watches any more */
+void feeds_look(struct hub *h, unsigned most, bool all);                       /* watched ones (all, or those that could not be read) may have moved; the longest unseen first */
+
+void waits_moved(struct hub *h, const struct uuid *drive, uint64_t seq);       /* hub_wait.c */
+void progress_heard(struct hub *h, const struct uuid *user, json_t *message);  /* hub_progress.c; loop */
+void presence_heard(struct hub *h, const json_t *message);                     /* hub_presence.c; any thread */
 
 /* ---- called by the tick; each tells whether it has more to do ---- */
 bool conn_tick_all(struct hub *h, int64_t now);

@@ -26,8 +26,16 @@ struct conflict { /* a sibling was made: both writers are told */
 struct feed {
     struct uuid drive;
     struct hub *hub;
+    bool placed;       /* `told` says something: always, while anything is to be said */
     uint64_t told, to; /* what came after `told`, up to `to`, is still to be said */
+    bool look;         /* it may have come further than `to`: the drive knows */
+    bool running;      /* a worker has it */
     struct conflict *conflicts;
+    unsigned watched;  /* by how many subscriptions; */
+    int64_t until;     /* and until then (boot ms) by those who ask again and again: as long it stays, with its place */
+    bool wanted;       /* messages about it are asked for */
+    bool failed;       /* the drive could not be read: a round tries again */
+    int64_t looked;    /* boot ms */
     UT_hash_handle hh;
 };
 
@@ -67,6 +75,33 @@ static struct conflict *conflicts_of(const struct drive_work *works)
 
 static void feed_run(void *arg);
 
+/* Under lock. */
+static struct feed *feed_get(struct hub *h, const struct uuid *drive)
+{
+    struct feed *f;
+    HASH_FIND(hh, h->feeds, drive, sizeof *drive, f);
+    if (!f) {
+        f = mem_alloc(sizeof *f);
+        f->drive = *drive;
+        f->hub = h;
+        HASH_ADD(hh, h->feeds, drive, sizeof f->drive, f);
+    }
+    return f;
+}
+
+/* Under lock. True: the caller gives it to a worker, once it has let go of the lock. */
+static bool start(struct feed *f)
+{
+    bool idle = !f->running;
+    f->running = true;
+    return idle;
+}
+
+static void hand_over(struct feed *f)
+{
+    pool_run(http_server_pool(f->hub->app->server), feed_run, f);
+}
+
 void feed_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works)
 {
     struct conflict *conflicts = conflicts_of(works);
@@ -79,25 +114,19 @@ void feed_committed(struct hub *h, const struct uuid *drive, const struct drive_
     bool said = last && h->subscribers[TOPIC_FILE_CHANGES];
     if (!said && !conflicts)
         return;
-    struct feed *f;
     pthread_mutex_lock(&h->lock);
-    HASH_FIND(hh, h->feeds, drive, sizeof *drive, f);
-    bool fresh = !f;
-    if (fresh) {
-        f = mem_alloc(sizeof *f);
-        f->drive = *drive;
-        f->hub = h;
-        HASH_ADD(hh, h->feeds, drive, sizeof f->drive, f);
-    }
+    struct feed *f = feed_get(h, drive);
     LL_CONCAT(f->conflicts, conflicts);
     if (said) {
-        if (f->to == f->told)
+        if (!f->placed)
             f->told = first - 1;
-        f->to = last;
+        f->placed = true;
+        f->to = f->to > last ? f->to : last;
     }
+    bool fresh = start(f);
     pthread_mutex_unlock(&h->lock);
     if (fresh)
-        pool_run(http_server_pool(h->app->server), feed_run, f);
+        hand_over(f);
 }
 
 /* ---- another worker ---- */
@@ -105,13 +134,12 @@ void feed_committed(struct hub *h, const struct uuid *drive, const struct drive_
 struct page {
     struct change_row rows[PAGE];
     size_t n;
-    uint64_t to;
 };
 
 static int collect(void *ctx, const struct change_row *row)
 {
     struct page *p = ctx;
-    if (p->n == PAGE || row->seq > p->to)
+    if (p->n == PAGE)
         return 1;
     p->rows[p->n] = *row;
     p->rows[p->n++].touch = NULL; /* the log's, not needed here */
@@ -133,20 +161,20 @@ static struct uuid *listeners(struct hub *h, const struct uuid *drive, size_t *r
     return users;
 }
 
-/* Says one page; returns the seq up to which all is said, 0 where the drive cannot be read. */
-static uint64_t say_page(struct hub *h, const struct uuid *drive, uint64_t since, uint64_t to)
+/* Says one page of what there is; *ret_told is the seq up to which all is said then. 0 or a negative errno. */
+static int say_page(struct hub *h, const struct uuid *drive, uint64_t since, uint64_t *ret_told)
 {
     struct meta *meta = h->app->meta;
     struct meta_tx *tx;
     char id[UUID_TEXT];
     size_t n_users, n = 0;
-    if (meta->ops->snapshot(meta, drive, &tx))
-        return 0;
+    int err = meta->ops->snapshot(meta, drive, &tx);
+    if (err)
+        return err;
     uuid_text(drive, id);
     CLEANUP_FREE struct page *p = mem_alloc(sizeof *p);
-    p->to = to;
     CLEANUP(change_rows_fini) struct change_rows w = {.app = h->app, .tx = tx, .drive = id};
-    int err = meta->ops->changes(tx, since, PAGE + 1, collect, p);
+    err = meta->ops->changes(tx, since, PAGE + 1, collect, p);
     char **bodies = mem_calloc(p->n, sizeof *bodies);
     for (size_t i = 0; i < p->n; i++) {
         struct buf b = {0};
@@ -155,12 +183,11 @@ static uint64_t say_page(struct hub *h, const struct uuid *drive, uint64_t since
         else
             buf_fini(&b);
     }
+    *ret_told = p->n == PAGE ? p->rows[PAGE - 1].seq : tx->drive.seq;
     meta->ops->rollback(tx);
     struct uuid *users = listeners(h, drive, &n_users);
     hub_post_delivery(h, TOPIC_FILE_CHANGES, drive, users, n_users, bodies, n);
-    if (err < 0)
-        return 0;
-    return p->n == PAGE ? p->rows[PAGE - 1].seq : to;
+    return err < 0 ? err : 0;
 }
 
 /* The one whose content stayed; false where that cannot be told any more. */
@@ -202,40 +229,205 @@ static void say_conflict(struct hub *h, const struct uuid *drive, const struct c
     hub_notify_user(h, &c->user, message);
 }
 
-/* What is to be said next; false: nothing, and the feed is gone. */
-static bool feed_take(struct feed *f, uint64_t *ret_since, uint64_t *ret_to, struct conflict **ret_conflicts)
+/* Under lock: nobody has anything more to do with it. */
+static bool over(const struct feed *f)
+{
+    return !f->running && !f->watched && !f->wanted && f->until < clock_boot_ms();
+}
+
+static void feed_free(struct feed *f)
+{
+    HASH_DEL(f->hub->feeds, f);
+    free(f);
+}
+
+struct task { /* what is to be said next */
+    bool placed, look;
+    uint64_t since, to;
+    struct conflict *conflicts;
+};
+
+/* False: nothing; the feed may be gone. */
+static bool feed_take(struct feed *f, struct task *ret)
 {
     struct hub *h = f->hub;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    *ret_since = f->told;
-    *ret_to = f->to;
-    *ret_conflicts = f->conflicts;
+    *ret = (struct task){.placed = f->placed, .look = f->look, .since = f->told, .to = f->to, .conflicts = f->conflicts};
     f->conflicts = NULL;
-    if (f->told < f->to || *ret_conflicts)
+    f->look = false;
+    if ((f->placed && f->told < f->to) || ret->look || ret->conflicts)
         return true;
-    HASH_DEL(h->feeds, f);
-    free(f);
+    f->running = false;
+    if (over(f))
+        feed_free(f);
     return false;
+}
+
+/* How far the drive is, now. Those who wait for it are told, wherever it was changed. */
+static int look_at(struct hub *h, const struct uuid *drive, struct task *t)
+{
+    struct drive_row d;
+    int err = h->app->meta->ops->drive_by_id(h->app->meta, drive, &d);
+    if (err)
+        return err;
+    waits_moved(h, drive, d.seq);
+    if (!t->placed || d.seq < t->since) /* nothing was told yet; or it was restored to an earlier state */
+        t->since = d.seq;
+    t->to = d.seq;
+    return 0;
+}
+
+/* Says what is to be said; *ret_told is how far. */
+static int feed_say(struct feed *f, struct task *t, uint64_t *ret_told)
+{
+    struct hub *h = f->hub;
+    int err = t->look ? look_at(h, &f->drive, t) : 0;
+    *ret_told = t->since;
+    if (err || t->since >= t->to)
+        return err;
+    if (h->subscribers[TOPIC_FILE_CHANGES])
+        return say_page(h, &f->drive, t->since, ret_told);
+    *ret_told = t->to;
+    return 0;
 }
 
 static void feed_run(void *arg)
 {
     struct feed *f = arg;
     struct hub *h = f->hub;
-    struct conflict *conflicts, *c, *next;
-    uint64_t since, to;
-    while (feed_take(f, &since, &to, &conflicts)) {
-        uint64_t told = since < to ? say_page(h, &f->drive, since, to) : to;
-        LL_FOREACH_SAFE(conflicts, c, next) {
+    struct conflict *c, *next;
+    struct task t;
+    while (feed_take(f, &t)) {
+        uint64_t told;
+        int err = feed_say(f, &t, &told);
+        LL_FOREACH_SAFE(t.conflicts, c, next) {
             say_conflict(h, &f->drive, c);
             free(c);
         }
-        if (told == 0 && since < to)
-            log_warn("changes %llu to %llu could not be told to subscribers", (unsigned long long)since + 1, (unsigned long long)to);
+        if (err)
+            log_warn("changes after %llu could not be told to subscribers: %s", (unsigned long long)t.since, strerror(-err));
         pthread_mutex_lock(&h->lock);
-        f->told = told ? told : to;
+        if (!err && (t.placed || t.look)) {
+            f->placed = true;
+            f->told = told;
+            if (f->to <= t.to)
+                f->to = told > t.since ? t.to : told; /* the log does not go so far: it was restored to an earlier state */
+        } else if (err) {
+            f->to = f->told; /* its place stays */
+        }
+        f->failed = err != 0;
         pthread_mutex_unlock(&h->lock);
     }
+}
+
+/* ---- what happens at other gateways ---- */
+
+/* Asks for messages, or no longer, as the feed needs them. Outside of the lock; the feed stays as long as `wanted` is set, which one caller sets. */
+static void ask_for_messages(struct hub *h, const struct uuid *drive)
+{
+    struct feed *f;
+    pthread_mutex_lock(&h->lock);
+    HASH_FIND(hh, h->feeds, drive, sizeof *drive, f);
+    bool ask = f && !f->wanted && h->remote;
+    if (ask)
+        f->wanted = true;
+    pthread_mutex_unlock(&h->lock);
+    if (!ask)
+        return;
+    remote_want_drive(h, drive, true);
+    feed_moved(h, drive, UINT64_MAX); /* finds its place now, not when the broker answers */
+}
+
+void feed_watch(struct hub *h, const struct uuid *drive, bool on)
+{
+    struct feed *f;
+    if (!h->remote)
+        return;
+    pthread_mutex_lock(&h->lock);
+    f = feed_get(h, drive);
+    f->watched = on ? f->watched + 1 : f->watched - 1;
+    pthread_mutex_unlock(&h->lock);
+    if (on)
+        ask_for_messages(h, drive);
+}
+
+void feed_watch_for(struct hub *h, const struct uuid *drive, unsigned ms)
+{
+    int64_t until = clock_boot_ms() + ms;
+    if (!h->remote)
+        return;
+    pthread_mutex_lock(&h->lock);
+    struct feed *f = feed_get(h, drive);
+    f->until = f->until > until ? f->until : until;
+    pthread_mutex_unlock(&h->lock);
+    ask_for_messages(h, drive);
+}
+
+void feed_moved(struct hub *h, const struct uuid *drive, uint64_t seq)
+{
+    struct feed *f;
+    bool fresh = false;
+    if (seq != UINT64_MAX)
+        waits_moved(h, drive, seq);
+    pthread_mutex_lock(&h->lock);
+    HASH_FIND(hh, h->feeds, drive, sizeof *drive, f);
+    if (f && (!f->placed || seq > f->told)) {
+        if (seq == UINT64_MAX || !f->placed)
+            f->look = true;
+        else
+            f->to = f->to > seq ? f->to : seq;
+        fresh = start(f);
+    }
+    pthread_mutex_unlock(&h->lock);
+    if (fresh)
+        hand_over(f);
+}
+
+/* One that nobody watches any more and that messages are asked for. */
+static bool take_unwatched(struct hub *h, struct uuid *ret)
+{
+    struct feed *f, *next;
+    int64_t now = clock_boot_ms();
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+    HASH_ITER(hh, h->feeds, f, next) {
+        if (!f->wanted || f->watched || f->until >= now)
+            continue;
+        *ret = f->drive;
+        f->wanted = false;
+        if (over(f))
+            feed_free(f);
+        return true;
+    }
+    return false;
+}
+
+void feeds_forget(struct hub *h)
+{
+    struct uuid drive;
+    while (take_unwatched(h, &drive))
+        remote_want_drive(h, &drive, false);
+}
+
+void feeds_look(struct hub *h, unsigned most, bool all)
+{
+    struct feed *f, *next;
+    unsigned n = 0;
+    int64_t now = clock_boot_ms();
+    CLEANUP_FREE struct uuid *drives = mem_calloc(most, sizeof *drives);
+    pthread_mutex_lock(&h->lock);
+    HASH_ITER(hh, h->feeds, f, next) {
+        if (n == most)
+            break;
+        if (!f->wanted || f->looked == now || !(all || f->failed))
+            continue;
+        drives[n++] = f->drive;
+        f->looked = now;
+        HASH_DEL(h->feeds, f); /* to the end: the next round begins with others */
+        HASH_ADD(hh, h->feeds, drive, sizeof f->drive, f);
+    }
+    pthread_mutex_unlock(&h->lock);
+    for (unsigned i = 0; i < n; i++)
+        feed_moved(h, &drives[i], UINT64_MAX);
 }
 
 void feeds_free(struct hub *h)

@@ -1,5 +1,6 @@
 /* Which devices are there: told to those who share a drive with their user. */
 #include "common/clock.h"
+#include "common/jsonx.h"
 #include "common/mem.h"
 #include "common/pool.h"
 #include "gateway/api/json_out.h"
@@ -22,6 +23,15 @@ struct announcement {
     struct uuid user;
     char *json;
 };
+
+static void announce(void *arg);
+
+static void announce_later(struct hub *h, const struct uuid *user, char *json)
+{
+    struct announcement *a = mem_alloc(sizeof *a);
+    *a = (struct announcement){h, *user, json};
+    pool_run(http_server_pool(h->app->server), announce, a);
+}
 
 struct drive_ids {
     struct uuid *ids;
@@ -79,11 +89,19 @@ static char *message_of(const struct principal *who, bool online)
     return buf_detach(&b);
 }
 
+static void publish(struct hub *h, const char *json)
+{
+    struct events *e = h->app->events;
+    if (e->ops->shared)
+        e->ops->publish(e, &(struct events_message){.key = "presence", .body = json, .len = strlen(json)}, NULL, NULL);
+}
+
 void hub_presence(struct hub *h, const struct principal *who, bool online)
 {
     struct device_key key = {.user = who->user};
     struct present *p;
     snprintf(key.device, sizeof key.device, "%s", who->device);
+    remote_user(h, who, online);
     HASH_FIND(hh, h->present, &key, sizeof key, p);
     if (!p && online) {
         p = mem_alloc(sizeof *p);
@@ -99,11 +117,38 @@ void hub_presence(struct hub *h, const struct principal *who, bool online)
     } else if (!online || p->n > 1) {
         return; /* it was, or still is, there */
     }
+    CLEANUP_FREE char *json = message_of(who, online);
+    publish(h, json);
+    if (h->subscribers[TOPIC_PRESENCE])
+        announce_later(h, &who->user, mem_strdup(json));
+}
+
+/* Told here to those who share a drive with that user, as of one's own. */
+static void heard_run(void *arg)
+{
+    struct announcement *a = arg;
+    struct user_row row = {0};
+    const char *name;
+    CLEANUP_JSON json_t *message = jsonx_parse(a->json, strlen(a->json), NULL);
+    if (!message || jsonx_str(message, "user", &name) || a->hub->app->meta->ops->user_by_name(a->hub->app->meta, name, &row)) {
+        free(a->json);
+        free(a);
+        return;
+    }
+    a->user = row.id;
+    user_row_fini(&row);
+    announce(a);
+}
+
+void presence_heard(struct hub *h, const json_t *message)
+{
+    CLEANUP_BUF struct buf b = {0};
     if (h->subscribers[TOPIC_PRESENCE] == 0)
         return;
+    jsonx_dump(message, &b);
     struct announcement *a = mem_alloc(sizeof *a);
-    *a = (struct announcement){h, who->user, message_of(who, online)};
-    pool_run(http_server_pool(h->app->server), announce, a);
+    *a = (struct announcement){.hub = h, .json = buf_detach(&b)};
+    pool_run(http_server_pool(h->app->server), heard_run, a);
 }
 
 void presence_free(struct hub *h)

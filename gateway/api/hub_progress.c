@@ -17,6 +17,19 @@ struct progress { /* under the hub's lock */
     UT_hash_handle hh;
 };
 
+/* To the other gateways: with the user's name as key, which the message does not have. */
+static void publish(struct hub *h, const struct uuid *user, const char *json)
+{
+    struct events *e = h->app->events;
+    struct user_row row = {0};
+    char key[80];
+    if (!e->ops->shared || e->ops->status(e) || h->app->meta->ops->user_by_id(h->app->meta, user, &row))
+        return;
+    snprintf(key, sizeof key, "progress.%s", row.name);
+    user_row_fini(&row);
+    e->ops->publish(e, &(struct events_message){.key = key, .body = json, .len = strlen(json)}, NULL, NULL); /* lost where it cannot be sent: the next one says more */
+}
+
 static void deliver(struct hub *h, const struct uuid *user, const char *json)
 {
     hub_deliver(h, TOPIC_UPLOAD_PROGRESS, user, NULL, json, strlen(json));
@@ -56,26 +69,45 @@ static bool admit(struct hub *h, const struct uuid *user, const char *session, b
     return true;
 }
 
+/* Any thread, without the lock. Takes json. */
+static void say(struct hub *h, const struct uuid *user, const char *session, bool last, char *json, bool publish_too)
+{
+    pthread_mutex_lock(&h->lock);
+    bool now = admit(h, user, session, last, clock_boot_ms(), &json);
+    pthread_mutex_unlock(&h->lock);
+    hub_post_tick(h);
+    if (!now)
+        return;
+    if (publish_too)
+        publish(h, user, json);
+    char **bodies = mem_alloc(sizeof *bodies);
+    bodies[0] = json;
+    hub_post_delivery(h, TOPIC_UPLOAD_PROGRESS, NULL, mem_dup(user, sizeof *user), 1, bodies, 1);
+}
+
 void hub_upload_progress(struct hub *h, const struct uuid *user, json_t *message, const char *session_id, bool last)
 {
-    if (h->subscribers[TOPIC_UPLOAD_PROGRESS] == 0) {
+    bool elsewhere = h->app->events->ops->shared;
+    if (h->subscribers[TOPIC_UPLOAD_PROGRESS] == 0 && !elsewhere) {
         json_decref(message);
         return;
     }
     CLEANUP_BUF struct buf b = {0};
     jsonx_dump(message, &b);
     json_decref(message);
-    char *json = buf_detach(&b);
-    pthread_mutex_lock(&h->lock);
-    bool now = admit(h, user, session_id, last, clock_boot_ms(), &json);
-    pthread_mutex_unlock(&h->lock);
-    if (!now) {
-        hub_post_tick(h);
+    say(h, user, session_id, last, buf_detach(&b), elsewhere);
+}
+
+/* A session's chunks may go to several gateways: here they count as one again. */
+void progress_heard(struct hub *h, const struct uuid *user, json_t *message)
+{
+    CLEANUP_BUF struct buf b = {0};
+    const char *session;
+    uint64_t received, total;
+    if (jsonx_str(message, "sessionId", &session) || jsonx_u64(message, "received", &received) || jsonx_u64(message, "total", &total))
         return;
-    }
-    char **bodies = mem_alloc(sizeof *bodies);
-    bodies[0] = json;
-    hub_post_delivery(h, TOPIC_UPLOAD_PROGRESS, NULL, mem_dup(user, sizeof *user), 1, bodies, 1);
+    jsonx_dump(message, &b);
+    say(h, user, session, received == total, buf_detach(&b), false);
 }
 
 /* One that is due, out of the table's hands; NULL: none is. */

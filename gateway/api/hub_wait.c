@@ -4,6 +4,8 @@
 #include "common/pool.h"
 #include "gateway/api/hub.h"
 
+#define WATCH_ON_MS 30000 /* most ask again at once */
+
 struct wait { /* under the hub's lock */
     struct uuid drive;
     uint64_t since;
@@ -49,6 +51,12 @@ void waits_committed(struct hub *h, const struct uuid *drive, const struct drive
         run_all(h, take(h, drive, seq, INT64_MIN));
 }
 
+void waits_moved(struct hub *h, const struct uuid *drive, uint64_t seq)
+{
+    if (h->n_waits)
+        run_all(h, take(h, drive, seq, INT64_MIN));
+}
+
 bool waits_tick(struct hub *h, int64_t now)
 {
     if (h->n_waits == 0)
@@ -66,6 +74,7 @@ void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned 
     DL_APPEND(h->waits, w);
     h->n_waits++;
     pthread_mutex_unlock(&h->lock);
+    feed_watch_for(h, drive, wait_ms + WATCH_ON_MS);
     struct drive_row d;
     if (h->app->meta->ops->drive_by_id(h->app->meta, drive, &d) || d.seq > since)
         run_all(h, take(h, drive, UINT64_MAX, INT64_MIN)); /* others of the drive look once too often */

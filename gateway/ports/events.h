@@ -64,6 +64,8 @@ struct events_ops {
 int events_open(const char *url, struct events **ret);
 int events_memory_open(const char *name, struct events **ret);
 int events_rabbitmq_open(const char *url, struct events **ret);
+/* Publishes and waits until it is confirmed; not from a callback of the adapter. 0; -EAGAIN where it was not within so many seconds (it may be later); as publish. */
+int events_publish_confirmed(struct events *e, const struct events_message *m, unsigned seconds);
 /* NULL, or what an events URL should be. */
 const char *events_url_wrong(const char *url);
 #endif

@@ -133,8 +133,16 @@ struct meta_tx {
     bool writing;
 };
 
+/* A committed group of changes of a drive that is not yet known to be published. */
+struct outbox_row {
+    struct uuid drive;
+    uint64_t first, last; /* seqs */
+};
+#define OUTBOX_GRACE_NS (INT64_C(5) * 1000000000) /* for so long it is left to the gateway that committed it */
+
 struct meta {
     const struct meta_ops *ops;
+    bool outbox; /* set by whoever opened it: transactions that store changes leave a row in the outbox */
 };
 struct meta_ops {
     /* ---- catalogue ---- */
@@ -256,6 +264,13 @@ struct meta_ops {
     /* How far a job has come in a drive's log, kept under the job's name (at most 32 bytes). 0 where it has not begun. */
     int (*cursor_get)(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret);
     int (*cursor_put)(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq);
+
+    /* ---- outbox ---- */
+    /* Takes up to `limit` rows (into ret[limit]) that are due by `now`, the longest waiting first; nobody else gets them until `again` (ns): if they are not removed by then,
+       they are due anew. */
+    int (*outbox_claim)(struct meta *m, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n);
+    /* Each of `rows` stands for all rows of its drive that lie within first…last. */
+    int (*outbox_remove)(struct meta *m, const struct outbox_row *rows, size_t n);
 
     /* ---- every row of a drive, in the order of its key, for checks; within a snapshot; each ends it by returning non-zero ---- */
     int (*inodes_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);

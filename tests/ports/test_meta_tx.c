@@ -431,6 +431,76 @@ static void a_transaction_finds_what_is_stored(void **state)
     step_end(&s);
 }
 
+/* ---- the outbox ---- */
+
+static uint64_t step_with_change(struct fixture *f, const char *name)
+{
+    struct step s = step_begin(f, 0);
+    make(&s, 1, name, s.seq + 100, S_IFREG);
+    struct change_row *c = rows_change_add(s.rows);
+    c->seq = s.seq;
+    c->kind = 'c';
+    c->ino = s.seq + 100;
+    c->parent = 1;
+    c->at = s.rows->now;
+    strcpy(c->name, name);
+    return step_end(&s);
+}
+
+static void what_is_committed_waits_in_the_outbox(void **state)
+{
+    struct fixture *f = *state;
+    struct outbox_row rows[10];
+    unsigned n = 9;
+    const int64_t far = INT64_MAX / 2;
+    step_with_change(f, "not published by anyone");
+    assert_int_equal(CALL(f, outbox_claim, far, far, 10, rows, &n), 0);
+    assert_int_equal(n, 0);
+    f->m->outbox = true;
+    uint64_t one = step_with_change(f, "a"), two = step_with_change(f, "b"), three = step_with_change(f, "c");
+    fixture_reopen(f);
+    f->m->outbox = true;
+    /* whoever committed it has some seconds */
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(CALL(f, outbox_claim, tx->now, far, 10, rows, &n), 0);
+    done(tx);
+    assert_int_equal(n, 0);
+    assert_int_equal(CALL(f, outbox_claim, far, far + 5, 2, rows, &n), 0);
+    assert_int_equal(n, 2);
+    assert_true(uuid_equal(&rows[0].drive, &f->drive.id));
+    assert_int_equal(rows[0].first, one);
+    assert_int_equal(rows[0].last, one);
+    assert_int_equal(rows[1].first, two);
+    /* what one relay has claimed, no other gets, until it has not been removed for too long */
+    assert_int_equal(CALL(f, outbox_claim, far + 1, far + 6, 10, rows, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].first, three);
+    assert_int_equal(CALL(f, outbox_claim, far + 5, far + 9, 10, rows, &n), 0);
+    assert_int_equal(n, 2);
+    /* removed are those that lie within */
+    assert_int_equal(CALL(f, outbox_remove, &(struct outbox_row){f->drive.id, two, three}, 1), 0);
+    assert_int_equal(CALL(f, outbox_claim, far + 100, far + 101, 10, rows, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].first, one);
+}
+
+static void a_rollback_leaves_nothing_in_the_outbox(void **state)
+{
+    struct fixture *f = *state;
+    struct outbox_row rows[1];
+    unsigned n;
+    f->m->outbox = true;
+    struct step s = step_begin(f, 0);
+    struct change_row *c = rows_change_add(s.rows);
+    c->seq = s.seq;
+    c->kind = 'c';
+    c->ino = 10;
+    step_store(&s);
+    s.tx->meta->ops->rollback(s.tx);
+    assert_int_equal(CALL(f, outbox_claim, INT64_MAX / 2, INT64_MAX / 2, 1, rows, &n), 0);
+    assert_int_equal(n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +518,8 @@ int main(void)
         TEST(xattrs_are_seen_as_they_were),
         TEST(locks_are_replaced_and_end_with_their_session),
         TEST(a_transaction_finds_what_is_stored),
+        TEST(what_is_committed_waits_in_the_outbox),
+        TEST(a_rollback_leaves_nothing_in_the_outbox),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,349 @@
+/* What happens at other gateways, told to this one's people.
+
+   A gateway hears only what somebody here waits for: sync.<drive> of watched drives, notification.<user> and progress.<user> of users with connections, presence where
+   anybody listens to it. A message about a drive is only a hint how far it has come: what is delivered is read from its log, from this gateway's own cursor on, so that
+   nothing is told twice or out of order, and nothing is missed that the broker lost or that happened while it was away: then each watched drive is looked at every few
+   seconds, and once more when the broker is back. */
+#include "common/clock.h"
+#include "common/jsonx.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/pool.h"
+#include "gateway/api/hub.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ROUND_MS 2000
+#define LIST_MS 15000 /* how long until one hears of a drive that was shared with one at another gateway */
+#define LOOKS_PER_ROUND 500
+
+struct remote_key { /* under the hub's lock */
+    char key[EVENTS_KEY_MAX + 1];
+    unsigned n;
+    UT_hash_handle hh;
+};
+
+struct watching_user { /* has subscribed to all drives that it may see; under the hub's lock */
+    struct uuid user;
+    unsigned n;
+    int64_t listed; /* boot ms; 0: not yet */
+    struct uuid *drives;
+    size_t n_drives;
+    UT_hash_handle hh;
+};
+
+struct hub_remote {
+    struct hub *hub;
+    struct events *events;
+    struct remote_key *keys;
+    struct watching_user *users;
+    bool round; /* a job is doing one */
+    pthread_mutex_t hearing; /* held while the adapter calls; taken before the hub's lock */
+    bool deaf;               /* under `hearing` */
+};
+
+/* ---- keys ---- */
+
+static void want_key(struct hub_remote *r, const char *key, bool on)
+{
+    struct remote_key *k;
+    bool first = false, last = false;
+    pthread_mutex_lock(&r->hub->lock);
+    HASH_FIND_STR(r->keys, key, k);
+    if (!k && on) {
+        k = mem_alloc(sizeof *k);
+        snprintf(k->key, sizeof k->key, "%s", key);
+        HASH_ADD_STR(r->keys, key, k);
+    }
+    if (k) {
+        first = on && k->n == 0;
+        k->n = on ? k->n + 1 : k->n - 1;
+        last = k->n == 0;
+        if (last) {
+            HASH_DEL(r->keys, k);
+            free(k);
+        }
+    }
+    /* with the lock held, so that the last word is the newest: it does not block */
+    if (first)
+        r->events->ops->subscribe(r->events, key);
+    if (last)
+        r->events->ops->unsubscribe(r->events, key);
+    pthread_mutex_unlock(&r->hub->lock);
+}
+
+static void want_of_user(struct hub_remote *r, const char *kind, const char *name, bool on)
+{
+    char key[EVENTS_KEY_MAX + 1];
+    snprintf(key, sizeof key, "%s.%s", kind, name);
+    want_key(r, key, on);
+}
+
+void remote_user(struct hub *h, const struct principal *who, bool present)
+{
+    if (h->remote)
+        want_of_user(h->remote, "notification", who->name, present);
+}
+
+/* ---- drives ---- */
+
+struct drive_list {
+    struct uuid *ids;
+    size_t n;
+};
+
+static int collect(void *ctx, const struct drive_row *d)
+{
+    struct drive_list *l = ctx;
+    l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
+    l->ids[l->n++] = d->id;
+    return 0;
+}
+
+/* Worker. The drives that the user may see now are watched, those of before no longer. */
+static void list_user(struct hub_remote *r, const struct uuid *user)
+{
+    struct hub *h = r->hub;
+    struct drive_list l = {0};
+    struct watching_user *u;
+    if (h->app->meta->ops->drive_list(h->app->meta, user, collect, &l) == 0) {
+        for (size_t i = 0; i < l.n; i++)
+            feed_watch(h, &l.ids[i], true);
+        pthread_mutex_lock(&h->lock);
+        HASH_FIND(hh, r->users, user, sizeof *user, u);
+        if (u) {
+            struct drive_list before = {u->drives, u->n_drives};
+            u->drives = l.ids;
+            u->n_drives = l.n;
+            u->listed = clock_boot_ms();
+            l = before;
+        }
+        pthread_mutex_unlock(&h->lock);
+    }
+    for (size_t i = 0; i < l.n; i++)
+        feed_watch(h, &l.ids[i], false);
+    free(l.ids);
+}
+
+static bool next_to_list(struct hub_remote *r, struct uuid *ret)
+{
+    struct watching_user *u, *next;
+    int64_t now = clock_boot_ms();
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
+    HASH_ITER(hh, r->users, u, next) {
+        if (u->listed && now - u->listed < LIST_MS)
+            continue;
+        u->listed = now;
+        *ret = u->user;
+        return true;
+    }
+    return false;
+}
+
+/* Worker. */
+static void list_users(void *arg)
+{
+    struct hub_remote *r = arg;
+    struct uuid user;
+    while (next_to_list(r, &user))
+        list_user(r, &user);
+}
+
+static void watch_all_of(struct hub_remote *r, const struct uuid *user, bool on)
+{
+    struct hub *h = r->hub;
+    struct watching_user *u;
+    struct drive_list gone = {0};
+    pthread_mutex_lock(&h->lock);
+    HASH_FIND(hh, r->users, user, sizeof *user, u);
+    if (!u && on) {
+        u = mem_alloc(sizeof *u);
+        u->user = *user;
+        HASH_ADD(hh, r->users, user, sizeof u->user, u);
+    }
+    bool first = u && on && u->n == 0;
+    if (u)
+        u->n = on ? u->n + 1 : u->n - 1;
+    if (u && u->n == 0) {
+        gone = (struct drive_list){u->drives, u->n_drives};
+        HASH_DEL(r->users, u);
+        free(u);
+    }
+    pthread_mutex_unlock(&h->lock);
+    for (size_t i = 0; i < gone.n; i++)
+        feed_watch(h, &gone.ids[i], false);
+    free(gone.ids);
+    if (first)
+        pool_run(http_server_pool(h->app->server), list_users, r);
+}
+
+void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on)
+{
+    struct hub_remote *r = h->remote;
+    if (!r)
+        return;
+    if (s->topic == TOPIC_UPLOAD_PROGRESS)
+        want_of_user(r, "progress", who->name, on);
+    else if (s->topic == TOPIC_PRESENCE)
+        want_key(r, "presence", on);
+    else if (s->topic == TOPIC_FILE_CHANGES && !uuid_is_zero(&s->drive))
+        feed_watch(h, &s->drive, on);
+    else if (s->topic == TOPIC_FILE_CHANGES)
+        watch_all_of(r, &who->user, on);
+}
+
+/* ---- what is heard: on a thread of the adapter ---- */
+
+static const char *after(const char *key, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return strncmp(key, prefix, n) == 0 ? key + n : NULL;
+}
+
+static void heard_sync(struct hub *h, const char *drive_text, const json_t *body)
+{
+    struct uuid drive;
+    uint64_t seq;
+    if (uuid_parse(drive_text, &drive) == 0 && jsonx_u64(body, "seq", &seq) == 0)
+        feed_moved(h, &drive, seq);
+}
+
+struct remote_user { /* to the loop */
+    struct hub *hub;
+    char *name, *text;
+    json_t *body;
+    bool progress;
+};
+
+/* Loop. Whoever has connections here: the same as if it had happened here. */
+static void deliver_to_user(void *arg)
+{
+    struct remote_user *u = arg;
+    struct uuid user;
+    if (hub_user_by_name(u->hub, u->name, &user)) {
+        if (u->progress)
+            progress_heard(u->hub, &user, u->body);
+        else
+            hub_deliver(u->hub, TOPIC_SYNC, &user, NULL, u->text, strlen(u->text));
+    }
+    if (!u->progress)
+        streams_notice_name(u->hub->app->streams, u->name, u->text);
+    json_decref(u->body);
+    free(u->name);
+    free(u->text);
+    free(u);
+}
+
+static void heard_of_user(struct hub *h, const char *name, const char *text, const json_t *body, bool progress)
+{
+    struct remote_user *u = mem_alloc(sizeof *u);
+    *u = (struct remote_user){.hub = h, .name = mem_strdup(name), .body = json_incref((json_t *)body), .text = mem_strdup(text), .progress = progress};
+    http_server_post(h->app->server, deliver_to_user, u);
+}
+
+static void heard(void *ctx, const struct events_message *m)
+{
+    struct hub_remote *r = ctx;
+    const char *rest;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hearing);
+    if (m->own || r->deaf)
+        return; /* one's own has been told */
+    CLEANUP_JSON json_t *body = jsonx_parse(m->body, m->len, NULL);
+    if (!body)
+        log_warn("a message with key %s is no JSON", m->key);
+    else if ((rest = after(m->key, "sync.")))
+        heard_sync(r->hub, rest, body);
+    else if ((rest = after(m->key, "notification.")))
+        heard_of_user(r->hub, rest, m->body, body, false);
+    else if ((rest = after(m->key, "progress.")))
+        heard_of_user(r->hub, rest, m->body, body, true);
+    else if (strcmp(m->key, "presence") == 0)
+        presence_heard(r->hub, body);
+}
+
+/* A drive's messages are heard from now on: what came before is read. */
+static void subscribed(void *ctx, const char *key)
+{
+    struct hub_remote *r = ctx;
+    struct uuid drive;
+    const char *rest = after(key, "sync.");
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hearing);
+    if (!r->deaf && rest && uuid_parse(rest, &drive) == 0)
+        feed_moved(r->hub, &drive, UINT64_MAX);
+}
+
+/* ---- rounds ---- */
+
+static void round_run(void *arg)
+{
+    struct hub_remote *r = arg;
+    struct hub *h = r->hub;
+    list_users(r);
+    feeds_forget(h);
+    feeds_look(h, LOOKS_PER_ROUND, r->events->ops->status(r->events) != 0);
+    pthread_mutex_lock(&h->lock);
+    r->round = false;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void round_begin(void *arg)
+{
+    struct hub_remote *r = arg;
+    struct hub *h = r->hub;
+    pthread_mutex_lock(&h->lock);
+    bool busy = r->round;
+    r->round = true;
+    pthread_mutex_unlock(&h->lock);
+    if (!busy)
+        pool_run(http_server_pool(h->app->server), round_run, r);
+    if (!http_server_draining(h->app->server))
+        http_server_timer(h->app->server, ROUND_MS, round_begin, r);
+}
+
+/* ---- life ---- */
+
+struct hub_remote *remote_new(struct hub *h)
+{
+    struct hub_remote *r = mem_alloc(sizeof *r);
+    r->hub = h;
+    r->events = h->app->events;
+    pthread_mutex_init(&r->hearing, NULL);
+    r->events->ops->listen(r->events, &(struct events_listener){heard, subscribed, r});
+    http_server_post(h->app->server, round_begin, r);
+    return r;
+}
+
+void remote_want_drive(struct hub *h, const struct uuid *drive, bool on)
+{
+    char id[UUID_TEXT];
+    uuid_text(drive, id);
+    want_of_user(h->remote, "sync", id, on);
+}
+
+void remote_stop(struct hub_remote *r)
+{
+    if (!r)
+        return;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hearing);
+    r->deaf = true;
+}
+
+void remote_free(struct hub_remote *r)
+{
+    struct remote_key *k, *next_key;
+    struct watching_user *u, *next_user;
+    if (!r)
+        return;
+    HASH_ITER(hh, r->keys, k, next_key) {
+        HASH_DEL(r->keys, k);
+        free(k);
+    }
+    HASH_ITER(hh, r->users, u, next_user) {
+        HASH_DEL(r->users, u);
+        free(u->drives);
+        free(u);
+    }
+    pthread_mutex_destroy(&r->hearing);
+    free(r);
+}

@@ -1,0 +1,239 @@
+"""Changes and notifications as messages on a real RabbitMQ, as others' programs see them, and between gateways."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+
+import pytest
+from clamd import EICAR, Clamd
+from harness import ROOT, Gateway, end, program, wait_for
+from rabbit import Consumer, Rabbit
+from test_stomp import put
+from wsclient import Stomp
+
+
+@pytest.fixture(scope="module")
+def rabbit():
+    with tempfile.TemporaryDirectory(prefix="cairn-test-") as path:
+        r = Rabbit(os.path.join(path, "rabbitmq"))
+        r.start()
+        yield r
+        r.kill()
+
+
+@pytest.fixture
+def gateway(folder, rabbit):
+    g = Gateway(os.path.join(folder, "gateway"), ["--events", rabbit.url])
+    try:
+        yield g.start()
+    finally:
+        g.close()
+
+
+@pytest.fixture
+def consume(rabbit):
+    all = []
+
+    def consumer(*keys):
+        all.append(Consumer(rabbit, *keys))
+        return all[-1]
+    yield consumer
+    for c in all:
+        c.close()
+
+
+class Second(Gateway):
+    """Another gateway process on the same stores. (SQLite allows that for what is tried here; a real installation has PostgreSQL, and --embedded sees to it that there is one.)"""
+
+    def __init__(self, first):
+        self.folder = first.folder + "-second"
+        self.data = os.path.join(self.folder, "data")
+        self.log = os.path.join(self.folder, "gateway.log")
+        os.makedirs(self.data)
+        os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
+        os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
+        self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
+        self.opener, self.token = first.opener, first.token
+
+
+@pytest.fixture
+def second(gateway):
+    g = Second(gateway)
+    try:
+        yield g.start()
+    finally:
+        g.close()
+
+
+def drive_id(gateway):
+    return gateway.api("GET", "/drives").json["drives"][0]["id"]
+
+
+def connected(gateway):
+    return gateway.api("GET", "/actuator/health").json["components"]["events"]["status"] == "UP"
+
+
+def heard(stomp, n):
+    return [stomp.message()[1] for _ in range(n)]
+
+
+def test_every_kind_of_change_is_a_message(gateway, consume):
+    c = consume("file.*", "sync.*")
+    drive = drive_id(gateway)
+    put(gateway, "/a", b"one")
+    put(gateway, "/a", b"two")
+    assert gateway.api("POST", "/files/move", json={"drive": gateway.drive, "from": "/a", "to": "/b"}).status == 200
+    version = gateway.api("GET", "/files/versions" + gateway.query(drive=gateway.drive, path="/b")).json["versions"][-1]["version"]
+    assert gateway.api("POST", "/files/versions/restore", json={"drive": gateway.drive, "path": "/b", "version": version}).status == 200
+    assert gateway.api("DELETE", "/files" + gateway.query(drive=gateway.drive, path="/b")).status == 204
+    log = gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=0)).json["changes"]
+    sync = c.expect(f"sync.{drive}", len(log))
+    for said, change in zip(sync, log):
+        event = said.pop("eventId")
+        assert uuid.UUID(event) and said == {**change, "drive": drive}
+    assert len({m["seq"] for m in sync}) == len(log)
+    keys = {"created": "file.uploaded", "modified": "file.modified", "attributes": "file.modified", "moved": "file.moved", "restored": "file.restored", "deleted": "file.deleted"}
+    wait_for(lambda: sum(k.startswith("file.") for k, _, _ in list(c.seen)) >= len(log), "the file messages")
+    files = [(k, p, b) for k, p, b in c.seen if k.startswith("file.")]
+    assert [k for k, _, _ in files] == [keys[change["kind"]] for change in log]
+    assert {"file.uploaded", "file.modified", "file.moved", "file.deleted"} <= {k for k, _, _ in files}
+    for _, p, b in files:
+        assert p.delivery_mode == 2 and p.content_type == "application/json" and p.message_id == b["eventId"]
+
+
+def test_queues_are_there_and_durable(gateway, rabbit):
+    wait_for(lambda: connected(gateway), "the connection")
+    with rabbit.connect() as c:
+        channel = c.channel()
+        channel.exchange_declare("cairn.events", "topic", durable=True)
+        for queue in ("cairn.virus-scan", "cairn.notification", "cairn.dead"):
+            channel.queue_declare(queue, passive=True, durable=True)
+
+
+def test_the_port_suite_on_a_real_broker(rabbit):
+    subprocess.run([os.path.join(ROOT, "scripts", "lib", "build"), "release", "test_events"], check=True, timeout=300)
+    for queues in ("classic", "quorum"):
+        url = rabbit.url.rsplit("/", 1)[0] + "/" + queues
+        add_vhost(rabbit, queues)
+        done = subprocess.run([os.path.join(ROOT, "build", "release", "bin", "test_events")], env={**os.environ, "CAIRN_TEST_EVENTS": f"{url}?backoff=20&queue-type={queues}"},
+                              capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, queues + done.stdout + done.stderr
+
+
+def add_vhost(rabbit, name):
+    sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
+    from servers.kinds import open_server
+    open_server(rabbit.folder).add_vhost(name)
+
+
+def test_watchers_at_one_gateway_hear_of_changes_at_another(gateway, second):
+    wait_for(lambda: connected(gateway) and connected(second), "the connections")
+    all, one = Stomp(second).subscribe("/topic/file-changes"), Stomp(second).subscribe("/topic/file-changes", drive=drive_id(gateway))
+    put(second, "/first")  # whoever is told of this is told of all that comes
+    assert [s.message()[1]["path"] for s in (all, one)] == ["/first", "/first"]
+    since = gateway.api("GET", "/drives").json["drives"][0]["seq"]
+    for i in range(30):
+        put((gateway, second)[i % 2], f"/{i}")
+    log = gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=since)).json["changes"]
+    for s in (all, one):
+        told = heard(s, len(log))
+        for t in told:
+            t.pop("drive")
+        assert told == log
+        s.close()
+
+
+def test_a_long_poll_at_one_gateway_ends_with_a_change_at_another(gateway, second):
+    wait_for(lambda: connected(gateway) and connected(second), "the connections")
+    for i in range(3):
+        since = gateway.api("GET", "/drives").json["drives"][0]["seq"]
+        answers = []
+        poll = threading.Thread(target=lambda: answers.append(second.api("GET", "/changes" + second.query(drive=second.drive, since=since, wait=50))))
+        poll.start()
+        put(gateway, f"/polled-{i}")
+        poll.join(30)
+        assert [c["path"] for c in answers[0].json["changes"]] == [f"/polled-{i}"]
+
+
+def test_progress_and_presence_reach_the_other_gateway(gateway, second):
+    wait_for(lambda: connected(gateway) and connected(second), "the connections")
+    s = Stomp(second).subscribe("/user/queue/upload-progress", id="p").subscribe("/topic/presence", id="t")
+    body = os.urandom(65536 * 3)
+
+    def upload(k):
+        made = gateway.api("POST", "/upload/initiate", json={"drive": gateway.drive, "path": f"/up-{k}", "size": len(body), "chunkSize": 65536}).json
+        for n in range(3):
+            assert gateway.api("POST", f"/upload/{made['sessionId']}/chunk/{n}", body=body[65536 * n:65536 * (n + 1)]).status == 200
+        return made["sessionId"]
+    session = upload(0)
+    while True:
+        headers, told = s.message()
+        if headers["subscription"] == "p" and told["sessionId"] == session and told["received"] == told["total"]:
+            assert told["progress"] == 100
+            break
+    other = Stomp(gateway)
+    while True:
+        headers, told = s.message()
+        if headers["subscription"] == "t" and told["state"] == "online":
+            break
+    other.close()
+    s.close()
+
+
+@pytest.fixture
+def clamd(folder):
+    c = Clamd(os.path.join(folder, "clamd"), "StreamMaxLength=8M")
+    c.start()
+    yield c
+    c.stop()
+
+
+def test_an_infected_file_is_told_to_consumers_and_at_every_gateway(folder, rabbit, clamd, consume):
+    g = Gateway(os.path.join(folder, "gateway"), ["--events", rabbit.url, "--scanner", clamd.url])
+    try:
+        g.start()
+        two = Second(g)
+        two.options = ["--events", rabbit.url]
+        two.start()
+        try:
+            c = consume("virus-scan.*", "notification.#")
+            wait_for(lambda: connected(g) and connected(two), "the connections")
+            s = Stomp(two).subscribe("/user/queue/sync")
+            put(g, "/clean", b"harmless")
+            put(g, "/evil", EICAR)
+            assert [m["path"] for m in c.expect("virus-scan.requested", 2)[:2]] == ["/clean", "/evil"]
+            bad = c.expect("virus-scan.infected", 1)[0]
+            assert bad["path"] == "/evil" and bad["drive"] == drive_id(g) and bad["eventId"]
+            assert c.expect("virus-scan.clean", 1)[0]["path"] == "/clean"
+            assert c.expect("notification.ann", 1)[0]["kind"] == "infected"
+            told = s.message()[1]
+            assert (told["kind"], told["path"]) == ("infected", "/evil")
+            s.close()
+        finally:
+            two.close()
+    finally:
+        g.close()
+
+
+def test_a_worker_empties_the_queues_and_says_how_it_is(folder, rabbit, gateway, consume):
+    c = consume("notification.#")
+    log = open(os.path.join(folder, "worker.log"), "ab")
+    worker = subprocess.Popen([program("cairn-gateway"), "worker", "--embedded", gateway.data, "--events", rabbit.url, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
+                              stdout=log, stderr=log)
+    try:
+        said = wait_for(lambda: [json.loads(line)["msg"] for line in open(log.name) if "health on" in line], "its port")[0]
+        url = said.split()[-1]
+        health = wait_for(lambda: json.loads(gateway.opener.open(url + "/actuator/health").read()), "its health")
+        assert health["components"]["metadata"]["status"] == "UP"
+        assert b"cairn_" in gateway.opener.open(url + "/metrics").read()
+        with rabbit.connect() as conn:
+            for body in (b'{"kind":"test","user":"ann"}', b"no JSON at all"):
+                conn.channel().basic_publish("cairn.events", "notification.ann", body) if body[0] == 123 else conn.channel().basic_publish("", "cairn.notification", body)
+        c.expect("notification.ann", 1)
+        wait_for(lambda: rabbit.depth("cairn.notification") == 0 and (rabbit.depth("cairn.dead") or 0) >= 1, "the queue's end")
+    finally:
+        assert end(worker) == 0
+        log.close()
