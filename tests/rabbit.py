@@ -1,5 +1,6 @@
 """A real RabbitMQ for tests (scripts/lib/server), and a consumer from outside: pika knows nothing of Cairn."""
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import pika
 
 from harness import ROOT, wait_for
 
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # a broker that is away is what is tested
 SERVER = os.path.join(ROOT, "scripts", "lib", "server")
 
 

@@ -109,7 +109,7 @@ static void bad_values_are_named(void **state)
         {"--embedded /d --meta sqlite:", "--meta"},
         {"--embedded /d --objects s3://x", "--objects"},
         {"--embedded /d --cache redis://x", "--cache"},
-        {"--embedded /d --events amqp://x", "--events"},
+        {"--embedded /d --events http://x", "--events"},
         {"--embedded /d --owner ann", "--owner"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

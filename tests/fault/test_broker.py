@@ -5,14 +5,16 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
-import time
 
 import pytest
 from harness import Gateway, end, program, wait_for
 from rabbit import Consumer, Rabbit
-from wsclient import Stomp
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "..", "system"))
+from wsclient import Stomp  # noqa: E402
 
 
 @pytest.fixture
