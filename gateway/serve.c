@@ -192,7 +192,7 @@ static int build(struct gateway *g)
     g->scan = scanning_ctx(app);
     if (app->scanner && !app->events->ops->shared)
         g->scans = scan_loop_start(&g->scan);
-    else if (app->scanner && g->config->embedded)
+    else if (app->events->ops->shared && g->config->embedded)
         app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, &g->scan);
     return 0;
 }

@@ -109,7 +109,7 @@ static int start(struct worker *w)
     app->publisher = publisher_new(app, true);
     w->scan = scanning_ctx(app);
     w->scan.stop = &w->ending;
-    for (unsigned i = 0; app->scanner && i < SCANS_AT_ONCE; i++)
+    for (unsigned i = 0; i < SCANS_AT_ONCE; i++)
         app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, &w->scan);
     app->events->ops->consume(app->events, EVENTS_QUEUE_NOTIFICATION, notifications_message, NULL);
     return 0;

@@ -129,7 +129,7 @@ static int say_change(struct batch *b, struct change_rows *w, const struct chang
     err = say(b, file_key(row->kind), id, &body);
     if (!err)
         err = say(b, sync, id, &body);
-    if (!err && b->p->app->scanner && row->version && strchr("cmr", row->kind))
+    if (!err && row->version && strchr("cmr", row->kind))
         err = say(b, "virus-scan.requested", id, &body);
     return err;
 }

@@ -8,7 +8,7 @@
 #include "gateway/core/drive_queue.h"
 
 struct publisher;
-/* One thread. app: its meta, events and scanner are used. relay: also publishes what others left. */
+/* One thread. app: its meta and events are used. relay: also publishes what others left. */
 struct publisher *publisher_new(struct app *app, bool relay);
 /* Any thread; never blocks. p may be NULL. What it has no room for is left to the relay. */
 void publisher_committed(struct publisher *p, const struct uuid *drive, uint64_t first, uint64_t last);

@@ -10,7 +10,7 @@ import uuid
 import pytest
 from clamd import EICAR, Clamd
 from harness import ROOT, Gateway, end, program, wait_for
-from rabbit import Consumer, Rabbit
+from rabbit import Consumer, Rabbit, Second
 from test_stomp import put
 from wsclient import Stomp
 
@@ -43,20 +43,6 @@ def consume(rabbit):
     yield consumer
     for c in all:
         c.close()
-
-
-class Second(Gateway):
-    """Another gateway process on the same stores. (SQLite allows that for what is tried here; a real installation has PostgreSQL, and --embedded sees to it that there is one.)"""
-
-    def __init__(self, first):
-        self.folder = first.folder + "-second"
-        self.data = os.path.join(self.folder, "data")
-        self.log = os.path.join(self.folder, "gateway.log")
-        os.makedirs(self.data)
-        os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
-        os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
-        self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
-        self.opener, self.token = first.opener, first.token
 
 
 @pytest.fixture
@@ -129,6 +115,14 @@ def add_vhost(rabbit, name):
     open_server(rabbit.folder).add_vhost(name)
 
 
+def test_new_content_asks_for_a_scan(gateway, consume):
+    c = consume("virus-scan.requested")
+    made = put(gateway, "/a", b"one")
+    assert gateway.api("POST", "/files/directory", json={"drive": gateway.drive, "path": "/dir"}).status == 201
+    again = put(gateway, "/a", b"two")
+    assert [m["version"] for m in c.expect("virus-scan.requested", 2)] == [made["version"], again["version"]]
+
+
 def test_watchers_at_one_gateway_hear_of_changes_at_another(gateway, second):
     wait_for(lambda: connected(gateway) and connected(second), "the connections")
     all, one = Stomp(second).subscribe("/topic/file-changes"), Stomp(second).subscribe("/topic/file-changes", drive=drive_id(gateway))
@@ -194,10 +188,7 @@ def clamd(folder):
 def test_an_infected_file_is_told_to_consumers_and_at_every_gateway(folder, rabbit, clamd, consume):
     g = Gateway(os.path.join(folder, "gateway"), ["--events", rabbit.url, "--scanner", clamd.url])
     try:
-        g.start()
-        two = Second(g)
-        two.options = ["--events", rabbit.url]
-        two.start()
+        two = Second(g.start()).start()
         try:
             c = consume("virus-scan.*", "notification.#")
             wait_for(lambda: connected(g) and connected(two), "the connections")
