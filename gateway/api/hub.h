@@ -97,7 +97,7 @@ void feeds_forget(struct hub *h);                                              /
 void feeds_look(struct hub *h, unsigned most, bool all);                       /* watched ones (all, or those that could not be read) may have moved; the longest unseen first */
 
 void waits_moved(struct hub *h, const struct uuid *drive, uint64_t seq);       /* hub_wait.c */
-void progress_heard(struct hub *h, const struct uuid *user, json_t *message);  /* hub_progress.c; loop */
+void progress_heard(struct hub *h, const struct uuid *user, const char *json);   /* hub_progress.c; loop */
 void presence_heard(struct hub *h, const json_t *message);                     /* hub_presence.c; any thread */
 
 /* ---- called by the tick; each tells whether it has more to do ---- */

@@ -383,29 +383,37 @@ void feed_moved(struct hub *h, const struct uuid *drive, uint64_t seq)
         hand_over(f);
 }
 
-/* One that nobody watches any more and that messages are asked for. */
-static bool take_unwatched(struct hub *h, struct uuid *ret)
+#define FORGET_AT_ONCE 200
+
+/* Some that nobody watches any more and that messages are asked for. */
+static size_t take_unwatched(struct hub *h, struct uuid ret[FORGET_AT_ONCE])
 {
     struct feed *f, *next;
+    size_t n = 0;
     int64_t now = clock_boot_ms();
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     HASH_ITER(hh, h->feeds, f, next) {
+        if (n == FORGET_AT_ONCE)
+            break;
         if (!f->wanted || f->watched || f->until >= now)
             continue;
-        *ret = f->drive;
+        ret[n++] = f->drive;
         f->wanted = false;
         if (over(f))
             feed_free(f);
-        return true;
     }
-    return false;
+    return n;
 }
 
 void feeds_forget(struct hub *h)
 {
-    struct uuid drive;
-    while (take_unwatched(h, &drive))
-        remote_want_drive(h, &drive, false);
+    struct uuid drives[FORGET_AT_ONCE];
+    size_t n;
+    do {
+        n = take_unwatched(h, drives);
+        for (size_t i = 0; i < n; i++)
+            remote_want_drive(h, &drives[i], false);
+    } while (n == FORGET_AT_ONCE);
 }
 
 void feeds_look(struct hub *h, unsigned most, bool all)

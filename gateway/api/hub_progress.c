@@ -99,15 +99,14 @@ void hub_upload_progress(struct hub *h, const struct uuid *user, json_t *message
 }
 
 /* A session's chunks may go to several gateways: here they count as one again. */
-void progress_heard(struct hub *h, const struct uuid *user, json_t *message)
+void progress_heard(struct hub *h, const struct uuid *user, const char *json)
 {
-    CLEANUP_BUF struct buf b = {0};
+    CLEANUP_JSON json_t *message = jsonx_parse(json, strlen(json), NULL);
     const char *session;
     uint64_t received, total;
-    if (jsonx_str(message, "sessionId", &session) || jsonx_u64(message, "received", &received) || jsonx_u64(message, "total", &total))
+    if (!message || jsonx_str(message, "sessionId", &session) || jsonx_u64(message, "received", &received) || jsonx_u64(message, "total", &total))
         return;
-    jsonx_dump(message, &b);
-    say(h, user, session, received == total, buf_detach(&b), false);
+    say(h, user, session, received == total, mem_strdup(json), false);
 }
 
 /* One that is due, out of the table's hands; NULL: none is. */

@@ -17,6 +17,7 @@
 #define ROUND_MS 2000
 #define LIST_MS 15000 /* how long until one hears of a drive that was shared with one at another gateway */
 #define LOOKS_PER_ROUND 500
+#define LISTS_PER_ROUND 100
 
 struct remote_key { /* under the hub's lock */
     char key[EVENTS_KEY_MAX + 1];
@@ -27,7 +28,7 @@ struct remote_key { /* under the hub's lock */
 struct watching_user { /* has subscribed to all drives that it may see; under the hub's lock */
     struct uuid user;
     unsigned n;
-    int64_t listed; /* boot ms; 0: not yet */
+    int64_t listed; /* boot ms: when it was asked for them; in the table's order */
     struct uuid *drives;
     size_t n_drives;
     UT_hash_handle hh;
@@ -116,7 +117,6 @@ static void list_user(struct hub_remote *r, const struct uuid *user)
             struct drive_list before = {u->drives, u->n_drives};
             u->drives = l.ids;
             u->n_drives = l.n;
-            u->listed = clock_boot_ms();
             l = before;
         }
         pthread_mutex_unlock(&h->lock);
@@ -126,28 +126,39 @@ static void list_user(struct hub_remote *r, const struct uuid *user)
     free(l.ids);
 }
 
+/* The one whose list is the oldest, and old enough: those that are listed go to the end. */
 static bool next_to_list(struct hub_remote *r, struct uuid *ret)
 {
-    struct watching_user *u, *next;
     int64_t now = clock_boot_ms();
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
-    HASH_ITER(hh, r->users, u, next) {
-        if (u->listed && now - u->listed < LIST_MS)
-            continue;
-        u->listed = now;
-        *ret = u->user;
-        return true;
-    }
-    return false;
+    struct watching_user *u = r->users;
+    if (!u || now - u->listed < LIST_MS)
+        return false;
+    HASH_DEL(r->users, u);
+    u->listed = now;
+    HASH_ADD(hh, r->users, user, sizeof u->user, u);
+    *ret = u->user;
+    return true;
 }
 
-/* Worker. */
-static void list_users(void *arg)
+static void list_some(struct hub_remote *r)
 {
-    struct hub_remote *r = arg;
     struct uuid user;
-    while (next_to_list(r, &user))
+    for (unsigned n = 0; n < LISTS_PER_ROUND && next_to_list(r, &user); n++)
         list_user(r, &user);
+}
+
+struct listing {
+    struct hub_remote *remote;
+    struct uuid user;
+};
+
+/* Worker. */
+static void list_first(void *arg)
+{
+    struct listing *l = arg;
+    list_user(l->remote, &l->user);
+    free(l);
 }
 
 static void watch_all_of(struct hub_remote *r, const struct uuid *user, bool on)
@@ -160,6 +171,7 @@ static void watch_all_of(struct hub_remote *r, const struct uuid *user, bool on)
     if (!u && on) {
         u = mem_alloc(sizeof *u);
         u->user = *user;
+        u->listed = clock_boot_ms();
         HASH_ADD(hh, r->users, user, sizeof u->user, u);
     }
     bool first = u && on && u->n == 0;
@@ -174,8 +186,11 @@ static void watch_all_of(struct hub_remote *r, const struct uuid *user, bool on)
     for (size_t i = 0; i < gone.n; i++)
         feed_watch(h, &gone.ids[i], false);
     free(gone.ids);
-    if (first)
-        pool_run(http_server_pool(h->app->server), list_users, r);
+    if (first) {
+        struct listing *l = mem_alloc(sizeof *l);
+        *l = (struct listing){r, *user};
+        pool_run(http_server_pool(h->app->server), list_first, l);
+    }
 }
 
 void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on)
@@ -212,7 +227,6 @@ static void heard_sync(struct hub *h, const char *drive_text, const json_t *body
 struct remote_user { /* to the loop */
     struct hub *hub;
     char *name, *text;
-    json_t *body;
     bool progress;
 };
 
@@ -223,22 +237,21 @@ static void deliver_to_user(void *arg)
     struct uuid user;
     if (hub_user_by_name(u->hub, u->name, &user)) {
         if (u->progress)
-            progress_heard(u->hub, &user, u->body);
+            progress_heard(u->hub, &user, u->text);
         else
             hub_deliver(u->hub, TOPIC_SYNC, &user, NULL, u->text, strlen(u->text));
     }
     if (!u->progress)
         streams_notice_name(u->hub->app->streams, u->name, u->text);
-    json_decref(u->body);
     free(u->name);
     free(u->text);
     free(u);
 }
 
-static void heard_of_user(struct hub *h, const char *name, const char *text, const json_t *body, bool progress)
+static void heard_of_user(struct hub *h, const char *name, const char *text, bool progress)
 {
     struct remote_user *u = mem_alloc(sizeof *u);
-    *u = (struct remote_user){.hub = h, .name = mem_strdup(name), .body = json_incref((json_t *)body), .text = mem_strdup(text), .progress = progress};
+    *u = (struct remote_user){.hub = h, .name = mem_strdup(name), .text = mem_strdup(text), .progress = progress};
     http_server_post(h->app->server, deliver_to_user, u);
 }
 
@@ -255,9 +268,9 @@ static void heard(void *ctx, const struct events_message *m)
     else if ((rest = after(m->key, "sync.")))
         heard_sync(r->hub, rest, body);
     else if ((rest = after(m->key, "notification.")))
-        heard_of_user(r->hub, rest, m->body, body, false);
+        heard_of_user(r->hub, rest, m->body, false);
     else if ((rest = after(m->key, "progress.")))
-        heard_of_user(r->hub, rest, m->body, body, true);
+        heard_of_user(r->hub, rest, m->body, true);
     else if (strcmp(m->key, "presence") == 0)
         presence_heard(r->hub, body);
 }
@@ -279,7 +292,7 @@ static void round_run(void *arg)
 {
     struct hub_remote *r = arg;
     struct hub *h = r->hub;
-    list_users(r);
+    list_some(r);
     feeds_forget(h);
     feeds_look(h, LOOKS_PER_ROUND, r->events->ops->status(r->events) != 0);
     pthread_mutex_lock(&h->lock);
