@@ -128,8 +128,8 @@ int sqlite_entries(struct meta_tx *tx, uint64_t parent, uint64_t at, const char 
 int sqlite_entry_of_ino(struct meta_tx *tx, uint64_t ino, uint64_t at, struct entry_row *ret)
 {
     QUERY(q, conn_of(tx),
-          "SELECT " ENTRY_COLUMNS_LIVING " FROM dentry WHERE drive = ?1 AND ino = ?2 AND born <= ?3 UNION ALL "
-          "SELECT " ENTRY_COLUMNS " FROM dentry_past WHERE drive = ?1 AND ino = ?2 AND born <= ?3 AND died > ?3 LIMIT 1");
+          "SELECT " ENTRY_COLUMNS_LIVING " FROM dentry INDEXED BY dentry_ino WHERE drive = ?1 AND ino = ?2 AND born <= ?3 UNION ALL "
+          "SELECT " ENTRY_COLUMNS " FROM dentry_past INDEXED BY dentry_past_ino WHERE drive = ?1 AND ino = ?2 AND born <= ?3 AND died > ?3 LIMIT 1");
     put_id(&q, &tx->drive.id);
     put_seq(&q, ino);
     put_seq(&q, at ? at : ALIVE - 1);
