@@ -402,6 +402,35 @@ def test_nginx_follows_the_gateways(folder):
         g.close()
 
 
+def test_nginx_goes_on_while_gateways_roll(folder):
+    """The template in front of two gateways of which one at a time is ended: no request fails. (SQLite lets one gateway run on a database: these have one each, and are only asked what both know.)"""
+    gateways = [Gateway(os.path.join(folder, n)) for n in ("one", "two")]
+    nginx = os.path.join(folder, "nginx")
+    try:
+        for g in gateways:
+            g.start()
+        servers = " ".join(f"server 127.0.0.1:{g.port} max_fails=0;" for g in gateways)
+        server("start", "nginx", nginx, "config=" + path("docker/nginx/nginx.conf.template"), "TLS=", "SERVERS=" + servers)
+        with open(os.path.join(nginx, "url")) as f:
+            port = int(f.read().strip().rsplit(":", 1)[1])
+        asker, own = gateways[0], gateways[0].port
+        for g in gateways:
+            statuses = []
+            for step in (None, g.stop, None, g.start, None):
+                if step:
+                    asker.port = own
+                    step()
+                asker.port = port
+                statuses += [asker.api("GET", "/actuator/info", token="").status for _ in range(30)]
+                statuses += [asker.api("POST", "/auth/login", json={"username": "ann", "password": "ann's password", "device": "d"}, token="").status for _ in range(3)]
+                asker.port = own
+            assert set(statuses) == {200}, statuses
+    finally:
+        server("stop", nginx)
+        for g in gateways:
+            g.close()
+
+
 def test_the_address_of_a_container(folder):
     """docker/gateway-start: the other gateways reach this one at its own address."""
     fake = os.path.join(folder, "bin")
