@@ -106,6 +106,15 @@ static const char *take_workers(void *field, const char *v)
     return NULL;
 }
 
+static const char *take_queue(void *field, const char *v)
+{
+    uint64_t n;
+    if (!number(v, 1, 1000000, &n))
+        return "must be a number from 1 to 1000000";
+    *(unsigned *)field = (unsigned)n;
+    return NULL;
+}
+
 static const char *take_days(void *field, const char *v)
 {
     uint64_t n;
@@ -166,6 +175,7 @@ static const struct option {
     {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default (a worker: nowhere), port 0 picks a free one"},
     {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},
     {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},
+    {"queue-max", "N", FIELD(queue_max), take_queue, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests that may wait for a thread; over it 503; 10000 by default"},
     {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
     {"advertise", "URL", FIELD(advertise), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how the other gateways reach this one"},
     {"rate-limit", "N", FIELD(rate_limit), take_rate, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests a second for one user and for one address; 0 none, 5000 by default"},
@@ -296,7 +306,7 @@ static int complete(enum verb verb, struct config *c, struct buf *ret_error)
 
 int config_parse(enum verb verb, int argc, char *const *argv, struct config *ret, struct buf *ret_error)
 {
-    struct config c = {.workers = 1, .threads = 8, .rate_limit = RATE_LIMIT_DEFAULT, .log_level = LOG_LEVEL_INFO, .days = 30, .listen = verb == VERB_WORKER ? NULL : "127.0.0.1:8080"};
+    struct config c = {.workers = 1, .threads = 8, .queue_max = 10000, .rate_limit = RATE_LIMIT_DEFAULT, .log_level = LOG_LEVEL_INFO, .days = 30, .listen = verb == VERB_WORKER ? NULL : "127.0.0.1:8080"};
     int err = from_environment(verb, &c, ret_error);
     if (!err) {
         /* one way to say where things are replaces the other: --embedded does not mix with a $CAIRN_META of before */
@@ -352,7 +362,7 @@ void config_print(FILE *out, const struct config *c)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].value)
             fprintf(out, "%s=%s\n", rows[i].name, rows[i].value);
-    fprintf(out, "workers=%u\nthreads=%u\nrate-limit=%g\nlog-level=%s\n", c->workers, c->threads, c->rate_limit, levels[c->log_level]);
+    fprintf(out, "workers=%u\nthreads=%u\nqueue-max=%u\nrate-limit=%g\nlog-level=%s\n", c->workers, c->threads, c->queue_max, c->rate_limit, levels[c->log_level]);
 }
 
 int config_parse_size(const char *text, uint64_t *ret)

@@ -15,7 +15,7 @@ struct config {
     const char *embedded; /* DIR, NULL: none */
     const char *listen, *meta, *objects, *cache, *events, *scanner, *public_url, *advertise, *spool; /* NULL where not given */
     char *meta_of_embedded, *objects_of_embedded; /* owned; what meta and objects point to then */
-    unsigned workers, threads;
+    unsigned workers, threads, queue_max;
     double rate_limit;
     enum log_level log_level;
     bool help;

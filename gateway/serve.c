@@ -149,6 +149,7 @@ static struct http_server *make_server(struct gateway *g)
         .workers_threads = g->config->threads,
         .spool_dir = g->spool,
         .body_memory_max = BODY_MEMORY_MAX,
+        .queue_max = g->config->queue_max,
         .rate_limit = g->config->rate_limit,
         .app = &g->app,
         .authenticate = auth_authenticate,

@@ -80,12 +80,12 @@ static enum call_state swagger_ui(struct call *c)
 }
 
 const struct route actuator_routes[] = {
-    {HTTP_GET, "/actuator/health", health, ROUTE_OPEN, 0},
+    {HTTP_GET, "/actuator/health", health, ROUTE_OPEN | ROUTE_VITAL, 0},
     {HTTP_GET, "/actuator/health/liveness", liveness, ROUTE_OPEN | ROUTE_INLINE, 0},
-    {HTTP_GET, "/actuator/health/readiness", readiness, ROUTE_OPEN, 0},
-    {HTTP_GET, "/actuator/info", info, ROUTE_OPEN, 0},
-    {HTTP_GET, "/actuator/prometheus", metrics, ROUTE_OPEN, 0},
-    {HTTP_GET, "/metrics", metrics, ROUTE_OPEN, 0},
+    {HTTP_GET, "/actuator/health/readiness", readiness, ROUTE_OPEN | ROUTE_VITAL, 0},
+    {HTTP_GET, "/actuator/info", info, ROUTE_OPEN | ROUTE_VITAL, 0},
+    {HTTP_GET, "/actuator/prometheus", metrics, ROUTE_OPEN | ROUTE_VITAL, 0},
+    {HTTP_GET, "/metrics", metrics, ROUTE_OPEN | ROUTE_VITAL, 0},
     {HTTP_GET, "/openapi.yaml", openapi, ROUTE_OPEN, 0},
     {HTTP_GET, "/swagger-ui.html", swagger_ui, ROUTE_OPEN, 0},
 };

@@ -33,7 +33,7 @@ struct conn { /* one STOMP connection; loop */
     bool busy; /* a worker looks something up for it: its next frames wait, and it is not freed */
     unsigned send_ms, expect_ms;
     int64_t opened, sent, received; /* boot ms */
-    struct subscription subs[SUBSCRIPTIONS_MAX];
+    struct subscription *subs; /* room for n_subs, at most SUBSCRIPTIONS_MAX: most have one, and there may be very many connections */
     size_t n_subs;
     uint64_t messages;
     struct conn *prev, *next;

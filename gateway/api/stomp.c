@@ -207,6 +207,7 @@ static void subscription_end(struct conn *c, struct subscription *s)
 
 static void subscribe(struct conn *c, const struct stomp_frame *f, const struct uuid *drive)
 {
+    c->subs = mem_realloc(c->subs, (c->n_subs + 1) * sizeof *c->subs);
     struct subscription *s = &c->subs[c->n_subs++];
     *s = (struct subscription){.id = mem_strdup(stomp_get(f, "id")), .destination = mem_strdup(stomp_get(f, "destination"))};
     topic_parse(s->destination, &s->topic);
@@ -382,6 +383,7 @@ static void conn_free(struct conn *c)
 {
     stomp_parser_fini(&c->parser);
     free(c->authorization);
+    free(c->subs);
     free(c);
 }
 

@@ -130,6 +130,19 @@ static bool find_route(struct request *rq)
     return status == 0;
 }
 
+/* More wait for a worker than can be answered soon: a new one is told at once to come back, so that neither the wait of those before it nor memory grows. What has
+   begun goes on, so that work that was done is not lost. */
+static bool overloaded(struct request *rq)
+{
+    struct http_server *s = rq->server;
+    if (rq->route->flags & (ROUTE_VITAL | ROUTE_INLINE) || pool_waiting(s->pool) < s->cfg.queue_max)
+        return false;
+    metric_add(s->m_shed, 1);
+    call_add_header(&rq->call, "Retry-After", "1");
+    call_problem(&rq->call, 503, "overloaded", "too many requests are waiting");
+    return true;
+}
+
 void dispatch_head(struct request *rq)
 {
     struct call *c = &rq->call;
@@ -143,7 +156,7 @@ void dispatch_head(struct request *rq)
         ws_upgrade(rq);
         return;
     }
-    if (!find_route(rq)) {
+    if (!find_route(rq) || overloaded(rq)) {
         answer(rq);
         return;
     }

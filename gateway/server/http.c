@@ -241,6 +241,8 @@ static void configure(struct http_server *s, const struct http_config *cfg)
     s->cfg.spool_dir = mem_strdup(cfg->spool_dir ? cfg->spool_dir : "/tmp");
     if (!s->cfg.workers_threads)
         s->cfg.workers_threads = 8;
+    if (!s->cfg.queue_max)
+        s->cfg.queue_max = 10000;
     if (!s->cfg.ws_backlog_max)
         s->cfg.ws_backlog_max = 1u << 20;
     unsigned files = raise_files(), most = files - files / 8 - (files > 256 ? 64 : 0); /* the rest is for backends and spooled bodies */
@@ -275,6 +277,7 @@ static void start_metrics(struct http_server *s)
     s->m_connections = metric_get(METRIC_GAUGE, "cairn_http_connections", "", "Open HTTP connections.");
     s->m_refused = metric_get(METRIC_COUNTER, "cairn_http_connections_refused_total", "", "Connections over the limit.");
     s->m_sockets = metric_get(METRIC_GAUGE, "cairn_ws_connections", "", "Open WebSockets.");
+    s->m_shed = metric_get(METRIC_COUNTER, "cairn_http_shed_total", "", "Requests answered 503 since too many waited.");
     s->m_queue = metric_get(METRIC_GAUGE, "cairn_http_queue_length", "", "Jobs that wait for a worker.");
 }
 

@@ -65,6 +65,7 @@ enum call_state call_errno(struct call *c, int err, const char *what);
 
 #define ROUTE_OPEN 1u  /* no bearer token needed */
 #define ROUTE_SPOOL 2u /* the body may be large: it is written to an unlinked file once it passes 1 MiB */
+#define ROUTE_VITAL 8u /* answered however many requests wait: what tells how the gateway is */
 #define ROUTE_INLINE 4u /* handler is quick and never blocks: runs on the loop. Only with ROUTE_OPEN: authenticate may block */
 struct route {
     enum http_method method; /* HEAD falls to GET */
@@ -104,6 +105,7 @@ struct http_config {
     size_t ws_backlog_max;      /* bytes, default 1 MiB */
     uint64_t body_memory_max;   /* all bodies in memory together; over it 503 */
     unsigned connections_max;   /* over it new ones are answered 503 and closed; 0: from RLIMIT_NOFILE */
+    unsigned queue_max;         /* requests that wait for a worker; over it new ones are answered 503; default 10,000 */
     bool reuse_port;            /* several processes share the port (SO_REUSEPORT) */
     bool trust_forwarded;       /* there is a proxy in front: a request's peer is the last one in X-Forwarded-For */
     double rate_limit;          /* requests a second for one user and for one address; 0 none */

@@ -1,4 +1,5 @@
 /* What the server does when there is too much, and how it ends. */
+#include "common/pool.h"
 #include "http_fixture.h"
 
 #include <poll.h>
@@ -23,6 +24,16 @@ static enum call_state wait_for_it(struct call *c)
     return CALL_PENDING;
 }
 
+static atomic_int occupied;
+static sem_t let_go;
+
+static enum call_state occupy(struct call *c)
+{
+    occupied++;
+    sem_wait(&let_go);
+    return hello(c);
+}
+
 static bool authenticate(struct call *c)
 {
     c->priv = (void *)(uintptr_t)call_header(c, "authorization");
@@ -40,6 +51,9 @@ static const struct route routes[] = {
     {HTTP_GET, "/open", hello, ROUTE_OPEN | ROUTE_INLINE, 0},
     {HTTP_GET, "/user", hello, 0, 0},
     {HTTP_GET, "/pending", wait_for_it, ROUTE_OPEN, 0},
+    {HTTP_GET, "/occupy", occupy, ROUTE_OPEN, 0},
+    {HTTP_GET, "/work", hello, ROUTE_OPEN, 0},
+    {HTTP_GET, "/vital", hello, ROUTE_OPEN | ROUTE_VITAL, 0},
     {HTTP_POST, "/body", hello, ROUTE_OPEN, 1u << 20},
 };
 
@@ -124,6 +138,54 @@ static void bodies_share_their_memory(void **state)
     for (int i = 0; i < 1000 && status == 503; i++)
         status = status_of(&f, more);
     assert_int_equal(status, 200);
+    fixture_stop(&f);
+}
+
+/* All workers are busy and two requests wait, which is all that may: the next ones are told to come back; what tells how the gateway is waits with them; and
+   when the workers are free again everything that was taken is answered, and new requests too. */
+static void too_many_waiting_are_turned_away(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, (struct http_config){.queue_max = 2});
+    CLEANUP_HEARD struct heard h = {0};
+    int busy[5], vital;
+    for (int i = 0; i < 3; i++) {
+        busy[i] = dial(&f);
+        say(busy[i], "GET /occupy" REST);
+        while (atomic_load(&occupied) < i + 1) /* else they wait, and are too many */
+            usleep(1000);
+    }
+    for (int i = 3; i < 5; i++) {
+        busy[i] = dial(&f);
+        say(busy[i], "GET /occupy" REST);
+        while (pool_waiting(http_server_pool(f.server)) < (size_t)i - 2)
+            usleep(1000);
+    }
+    vital = dial(&f);
+    say(vital, "GET /vital" REST);
+    while (pool_waiting(http_server_pool(f.server)) < 3)
+        usleep(1000);
+    for (int i = 0; i < 100; i++) {
+        heard_fini(&h);
+        ask(&f, "GET /work" REST, &h);
+        assert_int_equal(h.status, 503);
+        assert_int_equal(strtol(heard_header(&h, "Retry-After"), NULL, 10), 1);
+    }
+    assert_non_null(strstr(h.body.data, "\"overloaded\""));
+    assert_int_equal(pool_waiting(http_server_pool(f.server)), 3);
+    assert_int_equal(status_of(&f, "GET /open" REST), 200); /* needs no worker */
+    for (int i = 0; i < 5; i++)
+        sem_post(&let_go);
+    for (int i = 0; i < 5; i++) {
+        hear(busy[i], &h, false);
+        assert_int_equal(h.status, 200);
+        close(busy[i]);
+    }
+    hear(vital, &h, false);
+    assert_int_equal(h.status, 200);
+    close(vital);
+    assert_int_equal(status_of(&f, "GET /work" REST), 200);
     fixture_stop(&f);
 }
 
@@ -266,8 +328,9 @@ int main(void)
         cmocka_unit_test(connections_have_a_limit),    cmocka_unit_test(bodies_share_their_memory),
         cmocka_unit_test(descriptors_may_run_out),     cmocka_unit_test(draining_lets_running_calls_end),
         cmocka_unit_test(calls_may_outlive_the_server), cmocka_unit_test(timers_run_in_order),
-        cmocka_unit_test(bad_addresses_are_told),
+        cmocka_unit_test(bad_addresses_are_told),      cmocka_unit_test(too_many_waiting_are_turned_away),
     };
     sem_init(&pending_there, 0, 0);
+    sem_init(&let_go, 0, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
