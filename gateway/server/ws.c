@@ -10,7 +10,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#define RX_PIECE 4096
+#define RX_PIECE 1024 /* each connection keeps a buffer of this for as long as it lives; what clients say is mostly shorter */
 #define REASON_MAX 123  /* RFC 6455, 5.5: 125 bytes with the code */
 #define CLOSE_SECS 5    /* for a close to be answered */
 #define PING_SECS 15    /* of silence, until the peer is asked */
@@ -195,7 +195,7 @@ static int on_receive(struct ws *w, const char *p, size_t n)
     else
         w->protocol->on_message(w, n ? p : "", n, lws_frame_is_binary(w->wsi));
     w->in.len = 0;
-    if (w->in.cap > 16 * RX_PIECE)
+    if (w->in.cap > 64 * RX_PIECE)
         buf_fini(&w->in);
     return 0;
 }
