@@ -44,6 +44,7 @@ struct coherence_stream {
 struct drive {
     struct uuid id;
     struct coherence_stream *streams;
+    int64_t cap;
     UT_hash_handle hh;
 };
 
@@ -178,6 +179,7 @@ struct coherence_stream *coherence_join(struct coherence *c, const struct uuid *
     if (!d) {
         d = mem_alloc(sizeof *d);
         d->id = *drive;
+        d->cap = c->io.capped ? 0 : INT64_MAX;
         HASH_ADD(hh, c->drives, id, sizeof d->id, d);
     }
     struct coherence_stream *s = mem_alloc(sizeof *s), *old;
@@ -221,12 +223,26 @@ static void grant(struct coherence *c, struct coherence_stream *s, int64_t now)
 {
     if (!s->has_beat || s->pushed > s->acked || s->first || s->banned_until > now)
         return;
+    int64_t left = s->drive->cap - LEASE_MARGIN_MS - s->beat_at, ms = left < LEASE_MS ? left : LEASE_MS;
+    if (ms < LEASE_MIN_MS) /* the beat waits for a higher cap */
+        return;
     s->has_beat = false;
-    if (s->beat_at + LEASE_MS <= now) /* it would be out before it arrives */
+    if (s->beat_at + ms <= now) /* it would be out before it arrives */
         return;
     /* The mount counts from when it sent the beat, which was not after beat_at. */
-    s->lease_until = s->beat_at + LEASE_MS + LEASE_MARGIN_MS;
-    c->io.send_lease(c->io.ctx, s->user, s->beat, LEASE_MS);
+    s->lease_until = s->beat_at + ms + LEASE_MARGIN_MS;
+    c->io.send_lease(c->io.ctx, s->user, s->beat, (unsigned)ms);
+}
+
+void coherence_cap(struct coherence *c, const struct uuid *drive, int64_t until, int64_t now)
+{
+    struct drive *d = drive_find(c, drive);
+    struct coherence_stream *s;
+    if (!d || until <= d->cap)
+        return;
+    d->cap = until;
+    DL_FOREACH(d->streams, s)
+        grant(c, s, now);
 }
 
 static void acknowledge(struct coherence *c, struct coherence_stream *s, uint64_t seq, struct pending **ready)

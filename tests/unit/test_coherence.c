@@ -10,6 +10,7 @@
 
 /* What was said, in words: "inval a 7; lease a 3; answer x; " */
 static char said[4096];
+static unsigned last_ms;
 
 static void note(const char *fmt, const char *who, uint64_t n)
 {
@@ -25,8 +26,8 @@ static void send_inval(void *ctx, void *user, uint64_t seq, const char *changes)
 static void send_lease(void *ctx, void *user, uint64_t beat, unsigned ms)
 {
     (void)ctx;
-    assert_int_equal(ms, LEASE_MS);
-    note("lease %s %llu; ", user, beat);
+    note(ms == LEASE_MS ? "lease %s %llu; " : "short lease %s %llu; ", user, beat);
+    last_ms = ms;
 }
 static void answered(void *ctx, void *waiter)
 {
@@ -248,6 +249,36 @@ static void a_repeat_waits_for_what_the_first_waited_for(void **state)
     coherence_free(c);
 }
 
+static void no_lease_ends_after_the_cap(void **state)
+{
+    (void)state;
+    static const struct coherence_io io = {send_inval, send_lease, answered, NULL, .capped = true};
+    said[0] = '\0';
+    struct coherence *c = coherence_new(&io);
+    struct coherence_stream *b = coherence_join(c, &drive, &B, 5, "b");
+    coherence_beat(c, b, 1, 5, 0);
+    assert_said(""); /* nothing is promised yet */
+    coherence_publish(c, &drive, &A, 6, "[]", "x", 5);
+    assert_said("inval b 6; answer x; ");
+    coherence_ack(c, b, 6, 6);
+    coherence_cap(c, &drive, 3000, 10);
+    assert_said("lease b 1; ");
+    coherence_beat(c, b, 2, 6, 2000);
+    assert_said("short lease b 2; ");
+    assert_int_equal(last_ms, 3000 - LEASE_MARGIN_MS - 2000);
+    coherence_publish(c, &drive, &A, 7, "[]", "y", 2100);
+    assert_said("inval b 7; ");
+    assert_int_equal(coherence_tick(c, 2999), 1);
+    coherence_tick(c, 3000); /* with the cap it ends */
+    assert_said("answer y; ");
+    coherence_ack(c, b, 7, 3100);
+    coherence_beat(c, b, 3, 7, 3200);
+    assert_said(""); /* the beat waits */
+    coherence_cap(c, &drive, 6000, 3300);
+    assert_said("lease b 3; ");
+    coherence_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +292,7 @@ int main(void)
         cmocka_unit_test(on_its_new_stream_a_mount_speaks_for_its_old_one),
         cmocka_unit_test(late_thrice_in_a_minute_no_lease_for_a_minute),
         cmocka_unit_test(a_repeat_waits_for_what_the_first_waited_for),
+        cmocka_unit_test(no_lease_ends_after_the_cap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
