@@ -24,7 +24,7 @@ static int check(const struct admin *a, bool contents)
     }
     int err = objects_open(a->c->objects, &objects);
     if (err)
-        return admin_errno(err, a->c->objects);
+        return admin_errno(err, "the object store");
     err = admin_drives(a, &all);
     if (err)
         return admin_errno(err, "listing the drives");

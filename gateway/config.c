@@ -1,6 +1,8 @@
 #include "gateway/config.h"
 #include "common/mem.h"
+#include "common/url.h"
 #include "gateway/ports/events.h"
+#include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
 
 #include <ctype.h>
@@ -48,7 +50,8 @@ static const char *take_meta(void *field, const char *v)
 
 static const char *take_objects(void *field, const char *v)
 {
-    return take_scheme(field, v, "file:", "must be file:DIR");
+    *(const char **)field = v;
+    return objects_url_wrong(v);
 }
 
 static const char *take_memory(void *field, const char *v)
@@ -168,7 +171,7 @@ static const struct option {
 #define FIELD(f) offsetof(struct config, f)
     {"embedded", "DIR", FIELD(embedded), take_text, NEEDS_META, false, "all in one process: short for --meta sqlite:DIR/meta.db --objects file:DIR/objects"},
     {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
-    {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR"},
+    {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR or s3://BUCKET?endpoint=URL"},
     {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
     {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][/VHOST]"},
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
@@ -211,7 +214,8 @@ static int take(struct config *c, const struct option *o, const char *what, cons
     const char *wrong = o->take((char *)c + o->field, value);
     if (!wrong)
         return 0;
-    buf_appendf(ret_error, "%s \"%s\": %s", what, value, wrong);
+    CLEANUP_FREE char *shown = url_shown(value);
+    buf_appendf(ret_error, "%s \"%s\": %s", what, shown, wrong);
     return -EINVAL;
 }
 
@@ -360,8 +364,10 @@ void config_print(FILE *out, const struct config *c)
                 {"listen", c->listen},   {"public-url", c->public_url}, {"advertise", c->advertise},                {"spool", c->spool},
                 {"scanner", c->scanner ? c->scanner : "none"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].value)
-            fprintf(out, "%s=%s\n", rows[i].name, rows[i].value);
+        if (rows[i].value) {
+            CLEANUP_FREE char *shown = url_shown(rows[i].value);
+            fprintf(out, "%s=%s\n", rows[i].name, shown);
+        }
     fprintf(out, "workers=%u\nthreads=%u\nqueue-max=%u\nrate-limit=%g\nlog-level=%s\n", c->workers, c->threads, c->queue_max, c->rate_limit, levels[c->log_level]);
 }
 

@@ -109,7 +109,7 @@ static int open_stores(struct gateway *g)
     }
     err = objects_open(g->config->objects, &app->objects);
     if (err) {
-        log_error("%s: %s", g->config->objects, strerror(-err));
+        log_error("the object store: %s", strerror(-err));
         return err;
     }
     err = scanner_open(g->config->scanner, &app->scanner);

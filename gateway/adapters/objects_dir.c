@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define KEY_MAX 200
+#define KEY_MAX OBJECTS_KEY_MAX
 #define NEW "new"
 #define STALE_NS (INT64_C(24) * 3600 * 1000000000) /* what a killed process left in NEW */
 #define PATH_LEN (6 + KEY_MAX + 1)
@@ -36,15 +36,10 @@ static void cleanup_dir(DIR **d)
 
 /* ---- keys and paths ---- */
 
-static bool key_valid(const char *key, size_t n)
-{
-    return n > 0 && n <= KEY_MAX && strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789/-") == n;
-}
-
 static int key_path(const char *key, char ret[PATH_LEN])
 {
     size_t n = strnlen(key, KEY_MAX + 1);
-    if (!key_valid(key, n))
+    if (!objects_key_valid(key))
         return -EINVAL;
     unsigned fan = (unsigned)(hash_xxh3(key, n) & 0xffff);
     snprintf(ret, PATH_LEN, "%02x/%02x/%s", fan >> 8, fan & 0xff, key);
@@ -61,7 +56,7 @@ static int file_key(const char *name, char ret[KEY_MAX + 1])
         return -EINVAL;
     for (size_t i = 0; i <= n; i++)
         ret[i] = name[i] == '_' ? '/' : name[i];
-    return key_valid(ret, n) ? 0 : -EINVAL;
+    return objects_key_valid(ret) ? 0 : -EINVAL;
 }
 
 /* ---- writing ---- */
@@ -138,6 +133,14 @@ static int dir_remove(struct objects *o, const char *key)
     if (err)
         return err;
     return unlinkat(dir_of(o), path, 0) && errno != ENOENT ? -errno : 0;
+}
+
+static int dir_remove_many(struct objects *o, const char *const *keys, size_t n)
+{
+    int err = 0;
+    for (size_t i = 0; i < n && !err; i++)
+        err = dir_remove(o, keys[i]);
+    return err;
 }
 
 /* ---- reading ---- */
@@ -279,6 +282,7 @@ static const struct objects_ops dir_ops = {
     .put = dir_put,
     .get = dir_get,
     .remove = dir_remove,
+    .remove_many = dir_remove_many,
     .list = dir_list,
     .presign_get = dir_presign_get,
     .presign_put = dir_presign_put,

@@ -1,6 +1,9 @@
 /* A URL picks an adapter. */
+#include "common/cleanup.h"
 #include "common/log.h"
+#include "common/url.h"
 #include "gateway/adapters/rabbit.h"
+#include "gateway/adapters/s3_url.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
@@ -28,11 +31,22 @@ int meta_open(const char *url, struct meta **ret)
     return meta_sqlite_open(path, ret);
 }
 
+const char *objects_url_wrong(const char *url)
+{
+    const char *dir = after_scheme(url, "file:");
+    if (after_scheme(url, "s3:"))
+        return s3_url_wrong(url);
+    return dir && *dir ? NULL : "must be file:DIR or s3://BUCKET?endpoint=URL";
+}
+
 int objects_open(const char *url, struct objects **ret)
 {
     const char *dir = after_scheme(url, "file:");
+    if (after_scheme(url, "s3://"))
+        return objects_s3_open(url, ret);
     if (!dir) {
-        log_error("object store: no adapter for %s", url);
+        CLEANUP_FREE char *shown = url_shown(url);
+        log_error("object store: no adapter for %s", shown);
         return -ENOTSUP;
     }
     if (!*dir) {

@@ -10,6 +10,7 @@
 #include "common/uuid.h"
 #include "gateway/ports/objects.h"
 
+#include <curl/curl.h>
 #include <errno.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -174,6 +175,93 @@ static void a_bad_key_is_refused(void **state)
     assert_int_equal(CALL(f, remove, longest), 0);
 }
 
+static void many_are_removed_at_once(void **state)
+{
+    struct fixture *f = *state;
+    char names[5][80];
+    const char *keys[5];
+    struct seen s = {.prefix = strlen(f->prefix)};
+    for (int i = 0; i < 5; i++) {
+        snprintf(names[i], sizeof names[i], "%s%c", f->prefix, 'a' + i);
+        keys[i] = names[i];
+        if (i != 3) /* one that is not there is no error */
+            assert_int_equal(put(f, keys[i], "abc"), 0);
+    }
+    assert_int_equal(CALL(f, remove_many, keys + 1, 4), 0);
+    assert_int_equal(CALL(f, list, f->prefix, see, &s), 0);
+    assert_int_equal(s.mask, 1);
+    assert_int_equal(CALL(f, remove_many, keys, 0), 0);
+    assert_int_equal(CALL(f, remove_many, (const char *const[]){"A"}, 1), -EINVAL);
+}
+
+/* As a client does it: knows the URL, and nothing else. headers: a JSON object or NULL. Returns the status. */
+static long by_url(const char *url, const char *headers, const char *body, const char *range, struct buf *ret)
+{
+    CURL *c = curl_easy_init();
+    struct curl_slist *list = NULL;
+    CLEANUP_JSON json_t *given = headers ? json_loads(headers, 0, NULL) : NULL;
+    const char *name;
+    json_t *value;
+    long status = 0;
+    FILE *out = open_memstream(&ret->data, &ret->len);
+    json_object_foreach(given, name, value)
+    {
+        CLEANUP_FREE char *line = mem_printf("%s: %s", name, json_string_value(value));
+        if (strcmp(name, "content-length") != 0) /* curl sends the true one */
+            list = curl_slist_append(list, line);
+    }
+    curl_easy_setopt(c, CURLOPT_URL, url);
+    curl_easy_setopt(c, CURLOPT_PROXY, "");
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, list);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
+    if (range)
+        curl_easy_setopt(c, CURLOPT_RANGE, range);
+    if (body) {
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, "PUT");
+    }
+    assert_int_equal(curl_easy_perform(c), CURLE_OK);
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    fclose(out);
+    curl_easy_cleanup(c);
+    curl_slist_free_all(list);
+    return status;
+}
+
+/* Only for a store that clients can reach; a folder says that it is none. */
+static void a_client_reads_and_writes_by_url(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP_BUF struct buf url = {0}, headers = {0}, b = {0};
+    struct hash h;
+    hash_bytes("hello world", 11, &h);
+    if (strncmp(f->url, "file:", 5) == 0) {
+        assert_int_equal(CALL(f, presign_get, f->key, 60, &url), -ENOTSUP);
+        assert_int_equal(CALL(f, presign_put, f->key, 11, &h, 60, &url, &headers), -ENOTSUP);
+        return;
+    }
+    assert_int_equal(CALL(f, presign_put, f->key, 11, &h, 60, &url, &headers), 0);
+    assert_true(by_url(url.data, headers.data, "other words", NULL, &b) >= 400); /* as long, but not what was signed */
+    buf_fini(&b);
+    assert_true(by_url(url.data, headers.data, "hello world, and more", NULL, &b) >= 400);
+    buf_fini(&b);
+    assert_true(by_url(url.data, NULL, "other words", NULL, &b) >= 400); /* without the sum */
+    buf_fini(&b);
+    assert_int_equal(CALL(f, get, f->key, 0, 1, &b), -ENOENT);
+    assert_int_equal(by_url(url.data, headers.data, "hello world", NULL, &b), 200);
+    buf_fini(&b);
+    assert_int_equal(CALL(f, get, f->key, 0, 11, &b), 0);
+    assert_string_equal(b.data, "hello world");
+    buf_fini(&b);
+    buf_fini(&url);
+    assert_int_equal(CALL(f, presign_get, f->key, 60, &url), 0);
+    assert_int_equal(by_url(url.data, NULL, NULL, "6-8", &b), 206);
+    assert_memory_equal(b.data, "wor", 3);
+    buf_fini(&b);
+    url.data[url.len - 1] = url.data[url.len - 1] == '0' ? '1' : '0';
+    assert_int_equal(by_url(url.data, NULL, NULL, NULL, &b), 403);
+}
+
 static void *put_same(void *arg)
 {
     struct fixture *f = arg;
@@ -212,6 +300,8 @@ int main(void)
         TEST(a_prefix_lists_its_objects),
         TEST(a_bad_key_is_refused),
         TEST(one_of_two_writers_of_a_key_wins),
+        TEST(many_are_removed_at_once),
+        TEST(a_client_reads_and_writes_by_url),
         cmocka_unit_test(an_unknown_scheme_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ struct fake_answer {
     int status;           /* 0: the connection is cut instead */
     const char *headers;  /* "Name: value\r\n"…, or NULL */
     struct buf body;
+    size_t promised;      /* so many bytes more than there are, and then the connection is cut */
 };
 struct fake_http {
     int fd, port;
@@ -111,9 +112,9 @@ static inline void *fake_serve(void *arg)
         if (go_on) {
             c->http->handle(c->http->ctx, &req, &ans);
             struct buf out = {0};
-            buf_appendf(&out, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n", ans.status, ans.body.len, ans.headers ? ans.headers : "");
+            buf_appendf(&out, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n", ans.status, ans.body.len + ans.promised, ans.headers ? ans.headers : "");
             buf_append(&out, ans.body.data ? ans.body.data : "", ans.body.len);
-            go_on = ans.status && fake_send(c->fd, out.data, out.len);
+            go_on = ans.status && fake_send(c->fd, out.data, out.len) && !ans.promised;
             buf_fini(&out);
         }
         buf_fini(&req.body);
