@@ -318,8 +318,9 @@ int s3_http_put_url(struct s3_http *h, const char *url, const struct s3_header *
 int s3_http_errno(const struct s3_request *r, const struct s3_answer *a)
 {
     int err;
+    bool no_object = !a->code[0] || strcmp(a->code, "NoSuchKey") == 0; /* HEAD has no body, so no code */
     switch (a->status) {
-    case 404: err = strcmp(a->code, "NoSuchBucket") == 0 ? -EIO : -ENOENT; break;
+    case 404: err = no_object ? -ENOENT : strcmp(a->code, "NoSuchBucket") == 0 ? -EIO : -EACCES; break; /* versitygw: no such user */
     case 412: err = -EEXIST; break;
     case 416: err = -ERANGE; break;
     case 401:
