@@ -66,7 +66,7 @@ static int load_dentry(struct loading *l, const struct want *w)
 
 static int load_entry_of(struct loading *l, const struct want *w)
 {
-    QUERY(q, l->c, 
+    QUERY(q, l->c,
           /* named: left to itself, SQLite goes through all names of the drive by the primary key */
           "SELECT parent, name, born FROM dentry INDEXED BY dentry_ino WHERE drive = ?1 AND ino = ?2 ORDER BY born LIMIT ?3");
     put_id(&q, l->drive);

@@ -69,7 +69,7 @@ int sqlite_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n
     WRITER(w, m);
     int err = w.err;
     for (size_t i = 0; i < n && !err; i++) {
-        QUERY(q, w.c, "DELETE FROM outbox WHERE drive = ?1 AND first >= ?2 AND last <= ?3");
+        QUERY(q, w.c, "DELETE FROM outbox WHERE drive = ?1 AND first BETWEEN ?2 AND ?3 AND last <= ?3");
         put_id(&q, &rows[i].drive);
         put_seq(&q, rows[i].first);
         put_seq(&q, rows[i].last);

@@ -2,7 +2,6 @@
 #include "common/mem.h"
 #include "common/utf8.h"
 #include "gateway/api/roles.h"
-#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -163,11 +162,6 @@ int access_path(struct meta_tx *tx, const char *path, uint64_t at, uint64_t *ret
         dir = e.ino;
         p += n + 1;
     }
-}
-
-int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *ret)
-{
-    return path_of_directory(tx, dir, at, ret);
 }
 
 /* ---- inode numbers ---- */

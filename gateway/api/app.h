@@ -71,8 +71,6 @@ const char *access_path_query(struct call *c, const char *name);
 const char *access_path_member(struct call *c, const json_t *body, const char *name);
 /* "/a/b/c" → directories resolved in the snapshot: *ret_parent, ret_name ("" for the root). 0, -ENOENT (parent), -ENOTDIR, -EINVAL (bad path). */
 int access_path(struct meta_tx *tx, const char *path, uint64_t at, uint64_t *ret_parent, char ret_name[NAME_LEN_MAX + 1]);
-/* The path of a directory as of a seq, by its entries' past ("/" for the root). Appends. */
-int access_path_of(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf *ret);
 /* A fresh inode number for something made over HTTP (ranges are reserved per process). */
 int access_new_ino(struct app *app, const struct uuid *drive, uint64_t *ret);
 int access_reserve_inodes(struct app *app, const struct uuid *drive, uint64_t count, uint64_t *ret_first);

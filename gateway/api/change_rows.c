@@ -1,6 +1,7 @@
 #include "gateway/api/change_rows.h"
 #include "common/mem.h"
 #include "gateway/api/json_out.h"
+#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <string.h>
@@ -53,7 +54,7 @@ static int directory_path(struct change_rows *w, uint64_t dir, uint64_t at, cons
     HASH_FIND(hh, w->paths, &dir, sizeof dir, d);
     if (!d) {
         CLEANUP_BUF struct buf path = {0};
-        int err = access_path_of(w->tx, dir, at, &path);
+        int err = path_of_directory(w->tx, dir, at, &path);
         if (err)
             return err;
         if (path.data[path.len - 1] != '/')

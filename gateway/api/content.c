@@ -1,6 +1,6 @@
 #include "gateway/api/content.h"
-#include "common/log.h"
 #include "common/mem.h"
+#include "gateway/core/chunk_read.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -108,53 +108,14 @@ static void cache_keep(struct content_cache *c, struct chunk_data *d)
 
 /* ---- reading ---- */
 
-static int stored_bytes(struct app *app, const struct chunk_row *row, struct buf *ret)
+/* Where chunk_read puts the bytes: into what is going to be shared. */
+static char *room(void *ctx, size_t n)
 {
-    if (row->pack[0])
-        return app->objects->ops->get(app->objects, row->pack, row->offset, row->stored_size, ret);
-    if (!row->bytes)
-        return -EIO;
-    buf_append(ret, row->bytes, row->stored_size);
-    return 0;
-}
-
-static int decode(const struct chunk_row *row, const struct buf *stored, struct chunk_data *d)
-{
-    struct hash is;
-    int err = codec_decode(row->codec, stored->data ? stored->data : "", stored->len, d->bytes, row->size);
-    if (err)
-        return err;
-    hash_bytes(d->bytes, d->len, &is);
-    return hash_equal(&is, &row->hash) ? 0 : -EBADMSG;
-}
-
-static int read_once(struct app *app, const struct chunk_key *key, struct chunk_data **ret, bool *ret_moved)
-{
-    CLEANUP(chunk_row_fini) struct chunk_row row = {0};
-    CLEANUP_BUF struct buf stored = {0};
-    int err = app->meta->ops->chunk_get(app->meta, &key->drive, &key->hash, &row);
-    if (err)
-        return err;
-    if (row.size > CHUNK_SIZE_MAX)
-        return -EIO;
-    err = stored_bytes(app, &row, &stored);
-    *ret_moved = err == -ENOENT;
-    if (err)
-        return err;
-    struct chunk_data *d = mem_alloc(sizeof *d + row.size);
+    struct chunk_data **ret = ctx, *d = mem_alloc(sizeof *d + n);
     d->refs = 1;
-    d->key = *key;
-    d->len = row.size;
-    err = decode(&row, &stored, d);
-    if (err) {
-        char hex[HASH_HEX_LEN + 1];
-        hash_hex(&key->hash, hex);
-        log_error("chunk %s in %s is damaged", hex, row.pack[0] ? row.pack : "its row");
-        chunk_data_unref(d);
-        return -EIO;
-    }
+    d->len = n;
     *ret = d;
-    return 0;
+    return d->bytes;
 }
 
 int content_chunk_get(struct app *app, const struct uuid *drive, const struct hash *h, struct chunk_data **ret)
@@ -163,18 +124,15 @@ int content_chunk_get(struct app *app, const struct uuid *drive, const struct ha
     *ret = cache_find(app->content, &key);
     if (*ret)
         return 0;
-    /* Packing moves a chunk between the look-up of its place and the reading of it: then its row says where it is now. */
-    int err = -EIO;
-    for (int attempt = 0; attempt < 3; attempt++) {
-        bool moved = false;
-        err = read_once(app, &key, ret, &moved);
-        if (!moved)
-            break;
-        err = -EIO;
+    int err = chunk_read(app->meta, app->objects, drive, h, room, ret);
+    if (err) {
+        chunk_data_unref(*ret);
+        *ret = NULL;
+        return err;
     }
-    if (err == 0)
-        cache_keep(app->content, *ret);
-    return err;
+    (*ret)->key = key;
+    cache_keep(app->content, *ret);
+    return 0;
 }
 
 int content_chunk_read(struct app *app, const struct uuid *drive, const struct hash *h, struct buf *ret)

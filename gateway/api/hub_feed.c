@@ -7,6 +7,7 @@
 #include "common/pool.h"
 #include "gateway/api/change_rows.h"
 #include "gateway/api/hub.h"
+#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <string.h>
@@ -105,12 +106,7 @@ static void hand_over(struct feed *f)
 void feed_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works)
 {
     struct conflict *conflicts = conflicts_of(works);
-    uint64_t first = 0, last = 0;
-    for (const struct drive_work *w = works; w; w = w->next)
-        if (w->error == 0 && w->first_seq) {
-            first = first && first < w->first_seq ? first : w->first_seq;
-            last = last > w->last_seq ? last : w->last_seq;
-        }
+    uint64_t first, last = drive_works_range(works, &first);
     bool said = last && h->subscribers[TOPIC_FILE_CHANGES];
     if (!said && !conflicts)
         return;
@@ -214,10 +210,8 @@ static void say_conflict(struct hub *h, const struct uuid *drive, const struct c
     CLEANUP_BUF struct buf path = {0};
     if (h->app->meta->ops->snapshot(h->app->meta, drive, &tx))
         return;
-    access_path_of(tx, c->parent, c->seq, &path);
-    if (path.len == 0 || path.data[path.len - 1] != '/')
-        buf_append(&path, "/", 1);
-    buf_append_str(&path, c->name);
+    if (path_of_name(tx, c->parent, c->name, c->seq, &path))
+        buf_appendf(&path, "/%s", c->name); /* of a directory that has no name any more */
     bool two = other_writer(tx, c, &other) && !uuid_equal(&other, &c->user);
     h->app->meta->ops->rollback(tx);
     uuid_text(drive, id);

@@ -81,17 +81,6 @@ bool place_takes_file(struct call *c, const struct place *p)
     return false;
 }
 
-int place_path_of(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct buf *ret)
-{
-    int err = access_path_of(tx, parent, at, ret);
-    if (err)
-        return err;
-    if (ret->len == 0 || ret->data[ret->len - 1] != '/')
-        buf_append_str(ret, "/");
-    buf_append_str(ret, name);
-    return 0;
-}
-
 int place_query_u64(struct call *c, const char *name, uint64_t *ret)
 {
     size_t len;

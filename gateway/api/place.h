@@ -25,8 +25,6 @@ bool place_takes_file(struct call *c, const struct place *p);
 int place_find(struct meta_tx *tx, const char *path, struct entry_row *ret);
 /* Makes the directories that lead to `path` where they are missing. False: a problem was filled. Blocks. */
 bool place_make_parents(struct call *c, const struct drive_row *drive, const char *path);
-/* The path of a name in a directory as of a seq; appends. */
-int place_path_of(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct buf *ret);
 /* A query argument that is a number: 0, -ENOENT, -EINVAL. */
 int place_query_u64(struct call *c, const char *name, uint64_t *ret);
 /* `limit`: `usual` where it is not given, at most `most`; false: a 400 was filled. */

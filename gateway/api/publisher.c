@@ -317,12 +317,7 @@ void publisher_committed(struct publisher *p, const struct uuid *drive, uint64_t
 
 void publisher_works(struct publisher *p, const struct uuid *drive, const struct drive_work *works)
 {
-    uint64_t first = 0, last = 0;
-    for (const struct drive_work *w = works; w; w = w->next)
-        if (w->error == 0 && w->first_seq) {
-            first = first && first < w->first_seq ? first : w->first_seq;
-            last = last > w->last_seq ? last : w->last_seq;
-        }
+    uint64_t first, last = drive_works_range(works, &first);
     if (last)
         publisher_committed(p, drive, first, last);
 }

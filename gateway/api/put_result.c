@@ -2,6 +2,7 @@
 #include "common/jsonx.h"
 #include "gateway/api/content.h"
 #include "gateway/api/place.h"
+#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,7 +17,7 @@ static void set_hash(json_t *o, const char *key, const struct hash *h)
 static int set_path(json_t *o, const char *key, struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at)
 {
     CLEANUP_BUF struct buf path = {0};
-    int err = place_path_of(tx, parent, name, at, &path);
+    int err = path_of_name(tx, parent, name, at, &path);
     if (err == 0)
         jsonx_set_bytes(o, key, path.data, path.len);
     return err;

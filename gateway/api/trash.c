@@ -4,6 +4,7 @@
 #include "gateway/api/history.h"
 #include "gateway/api/json_out.h"
 #include "gateway/api/user_names.h"
+#include "gateway/core/paths.h"
 #include "gateway/core/rows.h"
 
 #include <errno.h>
@@ -58,7 +59,7 @@ static int put_deletion(struct page *p, const struct change_row *c)
     bool last;
     int err = p->tx->meta->ops->inode(p->tx, c->ino, 0, &a);
     if (err == 0)
-        err = place_path_of(p->tx, c->parent, c->name, c->seq, &path);
+        err = path_of_name(p->tx, c->parent, c->name, c->seq, &path);
     if (err == 0)
         err = is_last(p->tx, path.data, S_ISDIR(a.mode), c->seq, &last);
     if (err || !last)

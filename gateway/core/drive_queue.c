@@ -122,6 +122,18 @@ void drive_work_finish(struct drive_work *w)
     w->done(w);
 }
 
+uint64_t drive_works_range(const struct drive_work *works, uint64_t *ret_first)
+{
+    uint64_t first = 0, last = 0;
+    for (const struct drive_work *w = works; w; w = w->next)
+        if (w->error == 0 && w->first_seq) {
+            first = first && first < w->first_seq ? first : w->first_seq;
+            last = last > w->last_seq ? last : w->last_seq;
+        }
+    *ret_first = first;
+    return last;
+}
+
 /* Works that failed were not committed: they are answered apart. */
 static void decided(void *ctx, struct drive_work *group)
 {

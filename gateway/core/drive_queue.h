@@ -47,6 +47,8 @@ struct drive_listener {
     void (*committed)(struct drive_listener *l, const struct uuid *drive, struct drive_work *works);
 };
 void drive_work_finish(struct drive_work *w); /* calls w->done */
+/* The last seq that a group of works gave, and the first in *ret_first; 0 and 0 where none changed anything. */
+uint64_t drive_works_range(const struct drive_work *works, uint64_t *ret_first);
 
 struct drive_queues;
 /* run: how a queue gets a thread (runs fn(arg) on a worker soon). listener may be NULL: done follows at once. */

@@ -32,17 +32,20 @@ int path_of_directory(struct meta_tx *tx, uint64_t dir, uint64_t at, struct buf 
     return 0;
 }
 
+int path_of_name(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct buf *ret)
+{
+    int err = path_of_directory(tx, parent, at, ret);
+    if (err)
+        return err;
+    if (ret->len == 0 || ret->data[ret->len - 1] != '/')
+        buf_append_str(ret, "/");
+    buf_append_str(ret, name);
+    return 0;
+}
+
 int path_of_inode(struct meta_tx *tx, uint64_t ino, struct buf *ret)
 {
     struct entry_row e;
     int err = tx->meta->ops->entry_of_ino(tx, ino, 0, &e);
-    size_t before = ret->len;
-    if (!err)
-        err = path_of_directory(tx, e.parent, 0, ret);
-    if (err)
-        return err;
-    if (ret->len == before || ret->data[ret->len - 1] != '/')
-        buf_append(ret, "/", 1);
-    buf_append_str(ret, e.name);
-    return 0;
+    return err ? err : path_of_name(tx, e.parent, e.name, 0, ret);
 }

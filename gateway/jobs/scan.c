@@ -3,8 +3,8 @@
 #include "common/jsonx.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "gateway/core/chunk_read.h"
 #include "gateway/core/paths.h"
-#include "gateway/jobs/chunk_read.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -44,6 +44,15 @@ static int read_map(struct reading *r)
     return err;
 }
 
+static char *room(void *ctx, size_t n)
+{
+    struct buf *b = ctx;
+    b->len = 0;
+    buf_reserve(b, n);
+    b->len = n;
+    return b->data;
+}
+
 static int64_t give_zeros(struct reading *r, const void **ret)
 {
     uint64_t n = r->gap < ZEROS ? r->gap : ZEROS;
@@ -72,7 +81,7 @@ static int64_t next_piece(void *ctx, const void **ret)
             r->gap = extent;
             continue;
         }
-        err = chunk_read(r->c->meta, r->c->objects, r->drive, &ref->hash, &r->bytes);
+        err = chunk_read(r->c->meta, r->c->objects, r->drive, &ref->hash, room, &r->bytes);
         if (err)
             return fail(r, err == -ENOENT ? -EIO : err); /* the version names it: it must be there */
         uint64_t n = ref->len < r->bytes.len ? ref->len : r->bytes.len;

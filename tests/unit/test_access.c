@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "gateway/api/app.h"
+#include "gateway/core/paths.h"
 
 #include <errno.h>
 #include <string.h>
@@ -111,12 +112,12 @@ static void directories_know_their_path(void **state)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         CLEANUP_BUF struct buf b = {0};
         buf_append_str(&b, "in ");
-        assert_int_equal(access_path_of(&tx, known[i].ino, 9, &b), 0);
+        assert_int_equal(path_of_directory(&tx, known[i].ino, 9, &b), 0);
         assert_string_equal(b.data + 3, known[i].path);
     }
     CLEANUP_BUF struct buf b = {0};
-    assert_int_equal(access_path_of(&tx, 6, 9, &b), -ENOENT);
-    assert_int_equal(access_path_of(&tx, 7, 9, &b), -ELOOP);
+    assert_int_equal(path_of_directory(&tx, 6, 9, &b), -ENOENT);
+    assert_int_equal(path_of_directory(&tx, 7, 9, &b), -ELOOP);
     assert_int_equal(b.len, 0);
 }
 
