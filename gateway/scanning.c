@@ -37,20 +37,23 @@ static void tell_user(struct app *app, const struct uuid *user, const struct sca
 }
 
 /* The one who wrote it and the drive's owner hear of an infection: on /user/queue/sync, and in their mounts. */
-static void told(void *ctx, const struct scan_report *r)
+static int told(void *ctx, const struct scan_report *r)
 {
     struct app *app = ctx;
-    metric_add(counter(r->verdict), 1);
     if (app->events->ops->shared && r->verdict != SCAN_TOO_LARGE) {
         int err = publish_verdict(app, r);
-        if (err)
+        if (err) {
             log_warn("the verdict on a version could not be published: %s", strerror(-err));
+            return err;
+        }
     }
+    metric_add(counter(r->verdict), 1);
     if (r->verdict != SCAN_INFECTED)
-        return;
+        return 0;
     if (!uuid_is_zero(&r->writer) && !uuid_equal(&r->writer, &r->owner))
         tell_user(app, &r->writer, r);
     tell_user(app, &r->owner, r);
+    return 0;
 }
 
 int scanning_message(void *ctx, const struct events_message *m, unsigned attempt)

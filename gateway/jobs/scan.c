@@ -194,7 +194,7 @@ static int quarantine(const struct scan_ctx *c, struct scan_report *report)
     return err;
 }
 
-static void tell(const struct scan_ctx *c, struct scan_report *report)
+static int tell(const struct scan_ctx *c, struct scan_report *report)
 {
     CLEANUP_BUF struct buf path = {0};
     struct meta_tx *tx;
@@ -206,9 +206,9 @@ static void tell(const struct scan_ctx *c, struct scan_report *report)
     if (report->verdict != SCAN_CLEAN)
         log_warn("virus scan: inode %llu version %llu (%s): %s", LL(report->ino), LL(report->version), report->path ? report->path : "it has no name",
                  report->verdict == SCAN_INFECTED ? report->signature : "too large for the scanner, not scanned");
-    if (c->told)
-        c->told(c->ctx, report);
+    int err = c->told ? c->told(c->ctx, report) : 0;
     report->path = NULL;
+    return err;
 }
 
 /* What goes away by itself, and what does not. */
@@ -234,8 +234,7 @@ int scan_version(const struct scan_ctx *c, const struct uuid *drive, uint64_t in
         err = quarantine(c, &report);
     if (err)
         return err == -ENOENT ? 0 : in_scan_terms(err); /* it went meanwhile */
-    tell(c, &report);
-    return 0;
+    return in_scan_terms(tell(c, &report));
 }
 
 int scan_handle(const struct scan_ctx *c, const json_t *body)

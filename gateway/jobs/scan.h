@@ -24,8 +24,9 @@ struct scan_ctx {
     struct scanner *scanner;
     struct drive_queues *queues; /* what commits the quarantine, and tells the mounts */
     const atomic_bool *stop;     /* may be NULL; true: what runs ends soon, with -EAGAIN */
-    /* Told of each version that was decided, and that the quarantine is in effect; from the calling thread. */
-    void (*told)(void *ctx, const struct scan_report *r);
+    /* Told of each version that was decided, when the quarantine is in effect; from the calling thread. May be NULL. A negative errno: it could not be passed on, and the
+       version is to be scanned, and told of, again. */
+    int (*told)(void *ctx, const struct scan_report *r);
     void *ctx;
 };
 

@@ -48,12 +48,13 @@ struct world {
     struct drive_queues *queues;
     struct scan_ctx ctx;
     unsigned told;
+    int told_err; /* what it answers */
     enum scan_verdict verdict;
     char *path;
     uint64_t version;
 };
 
-static void told(void *ctx, const struct scan_report *r)
+static int told(void *ctx, const struct scan_report *r)
 {
     struct world *w = ctx;
     w->told++;
@@ -64,6 +65,7 @@ static void told(void *ctx, const struct scan_report *r)
     assert_string_equal(json_string_value(json_object_get(o, "kind")), r->verdict == SCAN_INFECTED ? "infected" : r->verdict == SCAN_CLEAN ? "clean" : "too-large");
     assert_int_equal(json_object_get(o, "signature") != NULL, r->verdict == SCAN_INFECTED);
     assert_true(uuid_equal(&r->owner, &w->f->user.id) && r->at > 0);
+    return w->told_err;
 }
 
 static void run_here(void *pool, void (*fn)(void *), void *arg)
@@ -211,6 +213,23 @@ static void what_goes_away_by_itself_is_tried_again(void **state)
     assert_int_equal(w->told, 0); /* nothing was decided */
 }
 
+static void a_verdict_that_is_not_passed_on_is_found_again(void **state)
+{
+    struct world *w = *state;
+    bool quarantined;
+    struct chunk_change c = content(w, 0, 'x', 10, false);
+    put(w, "f", 10, &c, 1);
+    w->scanner.verdict = SCAN_INFECTED;
+    w->told_err = -EHOSTUNREACH;
+    assert_int_equal(scan(w, "f"), -EAGAIN);
+    ino_of(w, "f", &quarantined);
+    assert_true(quarantined);
+    w->told_err = 0;
+    assert_int_equal(scan(w, "f"), 0);
+    assert_int_equal(w->told, 2);
+    assert_int_equal(w->verdict, SCAN_INFECTED);
+}
+
 static void what_is_not_there_is_done(void **state)
 {
     struct world *w = *state;
@@ -240,6 +259,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_shown_byte_for_byte, open_world, close_world),
         cmocka_unit_test_setup_teardown(what_is_infected_is_quarantined_once, open_world, close_world),
         cmocka_unit_test_setup_teardown(what_goes_away_by_itself_is_tried_again, open_world, close_world),
+        cmocka_unit_test_setup_teardown(a_verdict_that_is_not_passed_on_is_found_again, open_world, close_world),
         cmocka_unit_test_setup_teardown(what_is_not_there_is_done, open_world, close_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
