@@ -5,6 +5,7 @@
 #include "gateway/api/publisher.h"
 #include "gateway/jobs/jobs.h"
 #include "gateway/scanning.h"
+#include "gateway/stores.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,22 +103,9 @@ static int open_stores(struct gateway *g)
     g->lock = lock_database(g->config->meta);
     if (g->lock < 0)
         return g->lock;
-    int err = meta_open(g->config->meta, &app->meta);
-    if (err) {
-        log_error("%s: %s", g->config->meta, strerror(-err));
-        return err;
-    }
-    err = objects_open(g->config->objects, &app->objects);
-    if (err) {
-        log_error("the object store: %s", strerror(-err));
-        return err;
-    }
-    err = scanner_open(g->config->scanner, &app->scanner);
-    if (!err)
-        err = events_open(g->config->events ? g->config->events : "memory:", &app->events);
+    int err = stores_open(g->config, app);
     if (err)
         return err;
-    app->meta->outbox = app->events->ops->shared;
     err = app->meta->ops->secret(app->meta, "token", app->token_secret);
     if (!err)
         err = app->meta->ops->secret(app->meta, "url", app->url_secret);
@@ -194,7 +182,7 @@ static int build(struct gateway *g)
     if (app->scanner && !app->events->ops->shared)
         g->scans = scan_loop_start(&g->scan);
     else if (app->events->ops->shared && g->config->embedded)
-        app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, &g->scan);
+        worker_consume(app, &g->scan);
     return 0;
 }
 
@@ -227,12 +215,7 @@ static void tear_down(struct gateway *g)
     auth_free(app->auth);
     content_cache_free(app->content);
     access_free(app);
-    if (app->scanner)
-        app->scanner->ops->free(app->scanner);
-    if (app->objects)
-        app->objects->ops->free(app->objects);
-    if (app->meta)
-        app->meta->ops->free(app->meta);
+    stores_close(app);
     free(g->spool);
     free(g->port_file);
     if (g->lock >= 0)

@@ -7,6 +7,7 @@
 #include "gateway/jobs/notifications.h"
 #include "gateway/scanning.h"
 #include "gateway/serve.h"
+#include "gateway/stores.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -27,27 +28,11 @@ struct worker {
     pthread_t server; /* the loop, where it listens */
 };
 
-static int said(const char *what, int err)
+void worker_consume(struct app *app, struct scan_ctx *scan)
 {
-    if (err)
-        log_error("%s: %s", what, strerror(-err));
-    return err;
-}
-
-static int open_stores(struct worker *w)
-{
-    const struct config *c = w->config;
-    struct app *app = &w->app;
-    int err = said("the metadata store", meta_open(c->meta, &app->meta));
-    if (!err)
-        err = said("the object store", objects_open(c->objects, &app->objects));
-    if (!err)
-        err = said("the scanner", scanner_open(c->scanner, &app->scanner));
-    if (!err)
-        err = said("messages", events_open(c->events ? c->events : "memory:", &app->events));
-    if (!err)
-        app->meta->outbox = app->events->ops->shared;
-    return err;
+    for (unsigned i = 0; i < SCANS_AT_ONCE; i++)
+        app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, scan);
+    app->events->ops->consume(app->events, EVENTS_QUEUE_NOTIFICATION, notifications_message, NULL);
 }
 
 /* ---- its own changes: quarantines ---- */
@@ -95,7 +80,7 @@ static int start_server(struct worker *w)
 static int start(struct worker *w)
 {
     struct app *app = &w->app;
-    int err = open_stores(w);
+    int err = stores_open(w->config, app);
     if (!err && w->config->listen)
         err = start_server(w);
     if (err)
@@ -109,9 +94,7 @@ static int start(struct worker *w)
     app->publisher = publisher_new(app, true);
     w->scan = scanning_ctx(app);
     w->scan.stop = &w->ending;
-    for (unsigned i = 0; i < SCANS_AT_ONCE; i++)
-        app->events->ops->consume(app->events, EVENTS_QUEUE_SCAN, scanning_message, &w->scan);
-    app->events->ops->consume(app->events, EVENTS_QUEUE_NOTIFICATION, notifications_message, NULL);
+    worker_consume(app, &w->scan);
     return 0;
 }
 
@@ -137,12 +120,7 @@ static void stop(struct worker *w)
     if (app->queues)
         drive_queues_free(app->queues);
     pool_free(w->pool);
-    if (app->scanner)
-        app->scanner->ops->free(app->scanner);
-    if (app->objects)
-        app->objects->ops->free(app->objects);
-    if (app->meta)
-        app->meta->ops->free(app->meta);
+    stores_close(app);
 }
 
 int worker_run(const struct config *c)

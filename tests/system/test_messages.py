@@ -209,8 +209,23 @@ def test_an_infected_file_is_told_to_consumers_and_at_every_gateway(folder, rabb
         g.close()
 
 
+def notify(rabbit):
+    """A good notification, and one that is none."""
+    with rabbit.connect() as conn:
+        conn.channel().basic_publish("cairn.events", "notification.ann", b'{"kind":"test","user":"ann"}')
+        conn.channel().basic_publish("", "cairn.notification", b"no JSON at all")
+
+
+def test_an_embedded_gateway_is_its_own_worker(gateway, rabbit):
+    wait_for(lambda: connected(gateway), "the connection")
+    dead = rabbit.depth("cairn.dead")
+    notify(rabbit)
+    wait_for(lambda: rabbit.depth("cairn.notification") == 0 and rabbit.depth("cairn.dead") > dead, "the queue's end")
+
+
 def test_a_worker_empties_the_queues_and_says_how_it_is(folder, rabbit, gateway, consume):
     c = consume("notification.#")
+    gateway.stop()  # embedded, it takes messages from the queues, too
     log = open(os.path.join(folder, "worker.log"), "ab")
     worker = subprocess.Popen([program("cairn-gateway"), "worker", "--embedded", gateway.data, "--events", rabbit.url, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
                               stdout=log, stderr=log)
@@ -220,11 +235,10 @@ def test_a_worker_empties_the_queues_and_says_how_it_is(folder, rabbit, gateway,
         health = wait_for(lambda: json.loads(gateway.opener.open(url + "/actuator/health").read()), "its health")
         assert health["components"]["metadata"]["status"] == "UP"
         assert b"cairn_" in gateway.opener.open(url + "/metrics").read()
-        with rabbit.connect() as conn:
-            for body in (b'{"kind":"test","user":"ann"}', b"no JSON at all"):
-                conn.channel().basic_publish("cairn.events", "notification.ann", body) if body[0] == 123 else conn.channel().basic_publish("", "cairn.notification", body)
+        dead = rabbit.depth("cairn.dead")
+        notify(rabbit)
         c.expect("notification.ann", 1)
-        wait_for(lambda: rabbit.depth("cairn.notification") == 0 and (rabbit.depth("cairn.dead") or 0) >= 1, "the queue's end")
+        wait_for(lambda: rabbit.depth("cairn.notification") == 0 and rabbit.depth("cairn.dead") > dead, "the queue's end")
     finally:
         assert end(worker) == 0
         log.close()
