@@ -3,6 +3,7 @@
    A chunk is a hole (MAPPED, hash zero, not DIRTY), absent (MAPPED only), clean (MAPPED and PRESENT), dirty, or unknown (not MAPPED: the map of this
    version has not been asked for; with PRESENT its bytes are those of an earlier version, and stay if the map names the same hash). */
 #include "fusefs/cache/content_internal.h"
+#include "common/cond.h"
 
 #include <time.h>
 
@@ -176,22 +177,9 @@ void chunks_take_map(struct content *c, const struct remote_map *m)
     c->state_changed = true;
 }
 
-static struct timespec soon(unsigned ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 bool content_wait(struct content *c)
 {
-    struct timespec until = soon(c->store->cfg.timeout_ms + 30000); /* whoever is at it has bounds of its own */
+    struct timespec until = cond_deadline(c->store->cfg.timeout_ms + 30000); /* whoever is at it has bounds of its own */
     return pthread_cond_timedwait(&c->changed, &c->lock, &until) != ETIMEDOUT;
 }
 

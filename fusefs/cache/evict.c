@@ -1,6 +1,7 @@
 /* What is cached stays below --cache-size: the contents not used for longest go first, within one its chunks. Dirty chunks go only when the gateway has their bytes, and the
    journal then says under which hash. */
 #include "fusefs/cache/content_internal.h"
+#include "common/cond.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -164,9 +165,7 @@ int store_wait_unsent(struct store *s)
         pthread_mutex_unlock(&dirty[i]->lock);
         content_unref(dirty[i]);
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += s->cfg.timeout_ms / 1000 + 1;
+    struct timespec until = cond_deadline(s->cfg.timeout_ms + 1000);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     while (atomic_load(&s->unsent) > atomic_load(&s->dirty_max))
         if (pthread_cond_timedwait(&s->room, &s->lock, &until) == ETIMEDOUT)

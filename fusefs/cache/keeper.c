@@ -1,6 +1,7 @@
 /* The two threads of a store. The keeper never touches the network: it saves states, evicts, and takes idle contents out of memory. The publisher commits what is
    dirty with nothing open, and what write-back left for it, in order. */
 #include "fusefs/cache/content_internal.h"
+#include "common/cond.h"
 
 #include <time.h>
 
@@ -10,19 +11,6 @@
 #define POLL_MS 250
 #define BACK_OFF_MAX_MS 30000u
 #define CLOSE_MIN_MS 300
-
-static struct timespec from_now(unsigned ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
 
 /* ---- keeper ---- */
 
@@ -102,7 +90,7 @@ static void *keeper_main(void *arg)
     pthread_setname_np(pthread_self(), "keeper");
     pthread_mutex_lock(&s->lock);
     while (!s->closing) {
-        struct timespec until = from_now(SAVE_EVERY_MS);
+        struct timespec until = cond_deadline(SAVE_EVERY_MS);
         while (!s->closing && !s->wake_keeper && pthread_cond_timedwait(&s->wake, &s->lock, &until) == 0)
             ;
         bool trim = s->n_idle > IDLE_MAX;
@@ -242,7 +230,7 @@ static void *publisher_main(void *arg)
         unsigned wait_ms = 0;
         struct content *c = p ? NULL : next_due(s, &wait_ms);
         if (!p && !c) {
-            struct timespec until = from_now(wait_ms);
+            struct timespec until = cond_deadline(wait_ms);
             pthread_cond_timedwait(&s->wake_publisher, &s->lock, &until);
             continue;
         }
@@ -262,7 +250,7 @@ static void *publisher_main(void *arg)
             s->pending = p;
             if (!p->next)
                 s->pending_last = &p->next;
-            struct timespec until = from_now(POLL_MS * 2);
+            struct timespec until = cond_deadline(POLL_MS * 2);
             pthread_cond_timedwait(&s->wake_publisher, &s->lock, &until);
         }
         pthread_cond_broadcast(&s->settled);
@@ -291,7 +279,7 @@ void store_threads_stop(struct store *s)
 {
     {
         ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-        struct timespec until = from_now(s->cfg.timeout_ms > CLOSE_MIN_MS ? s->cfg.timeout_ms : CLOSE_MIN_MS);
+        struct timespec until = cond_deadline(s->cfg.timeout_ms > CLOSE_MIN_MS ? s->cfg.timeout_ms : CLOSE_MIN_MS);
         struct content *c;
         DL_FOREACH2(s->dirty_list, c, dirty_next)
         {

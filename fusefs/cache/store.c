@@ -6,6 +6,7 @@
      DIR/state.db      what is cached
      DIR/content/…     backing files */
 #include "fusefs/cache/content_internal.h"
+#include "common/cond.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -88,19 +89,15 @@ static struct store *store_new(const struct store_config *cfg)
     struct rlimit files;
     s->fds_max = !getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur / 2 < FDS_MAX ? (size_t)files.rlim_cur / 2 : FDS_MAX;
     s->pending_last = &s->pending;
-    pthread_condattr_t a;
-    pthread_condattr_init(&a);
-    pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->fd_lock, NULL);
     pthread_mutex_init(&s->evicting, NULL);
     pthread_mutex_init(&s->memory_lock, NULL);
-    pthread_cond_init(&s->wake, &a);
-    pthread_cond_init(&s->wake_publisher, &a);
-    pthread_cond_init(&s->room, &a);
-    pthread_cond_init(&s->settled, &a);
-    pthread_cond_init(&s->memory_free, &a);
-    pthread_condattr_destroy(&a);
+    cond_init(&s->wake);
+    cond_init(&s->wake_publisher);
+    cond_init(&s->room);
+    cond_init(&s->settled);
+    cond_init(&s->memory_free);
     return s;
 }
 
@@ -224,11 +221,7 @@ static struct content *content_new(struct store *s, struct content_key key)
     c->refs = 1;
     pthread_mutex_init(&c->publishing, NULL);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_t a;
-    pthread_condattr_init(&a);
-    pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->changed, &a);
-    pthread_condattr_destroy(&a);
+    cond_init(&c->changed);
     return c;
 }
 

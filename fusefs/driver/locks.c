@@ -3,6 +3,7 @@
    A call that waits (F_SETLKW, flock) does not hold a FUSE thread: it is parked, and tried again by the waiters' thread when a lock of its file was released. */
 #include "fusefs/driver/mount.h"
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include <sys/file.h>
 
@@ -164,7 +165,7 @@ static void *wait_loop(void *arg)
             continue;
         }
         if (!l->kicked) {
-            struct timespec until = clock_timespec(clock_wall_ns() + RETRY_MS * INT64_C(1000000));
+            struct timespec until = cond_deadline(RETRY_MS);
             pthread_cond_timedwait(&l->wake, &l->lock, &until);
         }
         l->kicked = false;
@@ -204,7 +205,7 @@ struct locks *locks_new(struct mount *m)
     struct locks *l = mem_alloc(sizeof *l);
     l->mount = m;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->wake, NULL);
+    cond_init(&l->wake);
     if (pthread_create(&l->thread, NULL, wait_loop, l))
         abort();
     return l;

@@ -2,6 +2,7 @@
 #include "fusefs/sync/kernel.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/pool.h"
@@ -151,12 +152,8 @@ static void run_task(void *arg)
 static struct job *job_start(struct kernel *k, const struct kernel_item *items, size_t n)
 {
     struct job *j = mem_alloc(sizeof *j + n * sizeof *items);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&j->lock, NULL);
-    pthread_cond_init(&j->done, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&j->done);
     j->k = k;
     j->refs = (unsigned)n + 1;
     j->left = (unsigned)n;
@@ -172,9 +169,7 @@ static struct job *job_start(struct kernel *k, const struct kernel_item *items, 
 /* Waits at most ms; true when all items are done. */
 static bool job_wait(struct job *j, int ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until = clock_timespec(clock_ns(until) + ms * INT64_C(1000000));
+    struct timespec until = cond_deadline(ms);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&j->lock);
     while (j->left > 0)
         if (pthread_cond_timedwait(&j->done, &j->lock, &until) == ETIMEDOUT)

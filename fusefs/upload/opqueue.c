@@ -5,6 +5,7 @@
    One batch at a time is in flight; whoever has it ("sending" is set) is the only one to touch its groups. What a group points to belongs to its caller, who may
    give up: never while `touching`, else by leaving a copy of the operations behind. */
 #include "fusefs/upload/opqueue.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -63,28 +64,6 @@ struct opqueue {
     uint64_t last;        /* the highest number that was answered */
     size_t solo;          /* so many groups are sent alone: one of them made a batch be refused */
 };
-
-static struct timespec from_now(unsigned ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
-static void cond_init(pthread_cond_t *c)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
 
 /* ---- groups ---- */
 
@@ -363,7 +342,7 @@ static void *sender_main(void *arg)
             pthread_cond_wait(&q->resend_wake, &q->lock);
             continue;
         }
-        struct timespec until = from_now(b->delay_ms);
+        struct timespec until = cond_deadline(b->delay_ms);
         while (b->delay_ms && !q->stop && pthread_cond_timedwait(&q->resend_wake, &q->lock, &until) == 0)
             ;
         if (q->stop)
@@ -406,7 +385,7 @@ int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct 
     for (size_t i = 0; i < n_contents; i++)
         g->bytes += contents[i].stored.len;
     cond_init(&g->wake);
-    struct timespec until = from_now(q->timeout_ms);
+    struct timespec until = cond_deadline(q->timeout_ms);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
     append(q, g);
     q->pending += n;
@@ -467,7 +446,7 @@ void opqueue_free(struct opqueue *q)
         return;
     {
         ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
-        struct timespec until = from_now(q->timeout_ms < FREE_WAIT_MS ? q->timeout_ms : FREE_WAIT_MS);
+        struct timespec until = cond_deadline(q->timeout_ms < FREE_WAIT_MS ? q->timeout_ms : FREE_WAIT_MS);
         while (q->sending && pthread_cond_timedwait(&q->idle, &q->lock, &until) == 0)
             ;
         q->stop = true;

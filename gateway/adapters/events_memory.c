@@ -1,6 +1,7 @@
 /* Messages within one process. A broker has queues and one thread that delivers to subscribers and confirms, in order; each consumer has a thread of its own. What is in
    it ends with the process: an outbox keeps what must not. */
 #include "common/cleanup.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/ports/events.h"
@@ -371,7 +372,6 @@ static void drain(struct events *e)
 /* The one of that name, made where there is none; "" is always a new one. */
 static struct broker *broker_get(const char *name)
 {
-    pthread_condattr_t attr;
     struct broker *b;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&brokers_lock);
     for (b = brokers; b; b = b->next)
@@ -383,10 +383,7 @@ static struct broker *broker_get(const char *name)
     snprintf(b->name, sizeof b->name, "%s", name);
     b->refs = 1;
     pthread_mutex_init(&b->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&b->changed);
     LL_PREPEND(brokers, b);
     return b;
 }

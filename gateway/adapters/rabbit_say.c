@@ -2,6 +2,7 @@
    order stays, and nothing is lost with a connection, only doubled. */
 #include "common/clock.h"
 #include "common/cleanup.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/adapters/rabbit.h"
@@ -302,9 +303,7 @@ bool rabbit_say_is_up(struct rabbit_say *s)
 
 void rabbit_say_drain(struct rabbit_say *s, unsigned ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ms / 1000;
+    struct timespec until = cond_deadline(ms);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     while ((s->waiting || s->sent) && pthread_cond_timedwait(&s->empty, &s->lock, &until) != ETIMEDOUT)
         ;
@@ -316,7 +315,7 @@ struct rabbit_say *rabbit_say_new(const struct rabbit_url *u, const struct uuid 
     s->url = u;
     uuid_text(instance, s->instance);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->empty, NULL);
+    cond_init(&s->empty);
     s->link = rabbit_link_new(u, &link_ops, s);
     return s;
 }

@@ -1,5 +1,6 @@
 #include "gateway/api/publisher.h"
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/api/change_rows.h"
@@ -191,15 +192,8 @@ static int publish_range(struct publisher *p, const struct outbox_row *row)
 
 static void wait_until(struct publisher *p, int64_t ms) /* from now; under lock */
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += ms % 1000 * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&p->wake, &p->lock, &t);
+    struct timespec until = cond_deadline(ms);
+    pthread_cond_timedwait(&p->wake, &p->lock, &until);
 }
 
 /* Under lock: waits until the broker has caught up. False: it is ending. */
@@ -325,14 +319,10 @@ void publisher_works(struct publisher *p, const struct uuid *drive, const struct
 struct publisher *publisher_new(struct app *app, bool relay_too)
 {
     struct publisher *p = mem_alloc(sizeof *p);
-    pthread_condattr_t attr;
     p->app = app;
     p->relay = relay_too;
     pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&p->wake);
     if (pthread_create(&p->thread, NULL, run, p) != 0)
         abort();
     return p;

@@ -1,5 +1,6 @@
 /* One thread that does one job after the other, each at its own pace. */
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/jobs/jobs_internal.h"
@@ -116,14 +117,10 @@ static void *run(void *arg)
 struct jobs *jobs_start(struct meta *meta, struct objects *objects)
 {
     struct jobs *j = mem_alloc(sizeof *j);
-    pthread_condattr_t attr;
     j->meta = meta;
     j->objects = objects;
     pthread_mutex_init(&j->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&j->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&j->wake);
     if (pthread_create(&j->thread, NULL, run, j) != 0)
         abort();
     return j;

@@ -1,5 +1,6 @@
 #include "gateway/jobs/scan.h"
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/jsonx.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -168,9 +169,7 @@ static bool quarantine_wait(struct quarantine *q, const atomic_bool *stop)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
     while (!q->done && !(stop && *stop)) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++;
+        struct timespec until = cond_deadline(1000);
         pthread_cond_timedwait(&q->changed, &q->lock, &until);
     }
     q->abandoned = !q->done;
@@ -181,7 +180,7 @@ static int quarantine(const struct scan_ctx *c, struct scan_report *report)
 {
     struct quarantine *q = mem_alloc(sizeof *q);
     pthread_mutex_init(&q->lock, NULL);
-    pthread_cond_init(&q->changed, NULL);
+    cond_init(&q->changed);
     q->op = (struct op){.kind = OP_QUARANTINE, .ino = report->ino, .version = report->version};
     q->work = (struct drive_work){.drive = report->drive, .ops = &q->op, .n_ops = 1, .results = &q->result, .done = quarantine_done, .ctx = q};
     strcpy(q->work.actor.device, "virus-scan");

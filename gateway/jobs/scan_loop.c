@@ -1,5 +1,6 @@
 /* Scans by the drives' own logs: for a gateway without a broker. How far each log was scanned is kept with the drive, so that nothing is missed by a restart, nor while the scanner is away. */
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/jobs/scan.h"
@@ -145,14 +146,7 @@ static void *run(void *arg)
     pthread_setname_np(pthread_self(), "virus-scan");
     while (!l->stop) {
         int wait_ms = scan_all(l) ? AWAY_MS : LOOK_MS;
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += wait_ms / 1000;
-        until.tv_nsec += wait_ms % 1000 * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
+        struct timespec until = cond_deadline(wait_ms);
         pthread_mutex_lock(&l->lock);
         while (!l->stop && pthread_cond_timedwait(&l->wake, &l->lock, &until) != ETIMEDOUT)
             ;
@@ -164,14 +158,10 @@ static void *run(void *arg)
 struct scan_loop *scan_loop_start(const struct scan_ctx *c)
 {
     struct scan_loop *l = mem_alloc(sizeof *l);
-    pthread_condattr_t attr;
     l->ctx = *c;
     l->ctx.stop = &l->stop;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&l->wake);
     if (pthread_create(&l->thread, NULL, run, l) != 0)
         abort();
     return l;

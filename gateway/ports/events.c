@@ -1,6 +1,7 @@
 /* What is the same for every adapter. */
 #include "gateway/ports/events.h"
 #include "common/cleanup.h"
+#include "common/cond.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -37,16 +38,14 @@ static void confirm_come(void *ctx, int err)
 int events_publish_confirmed(struct events *e, const struct events_message *m, unsigned seconds)
 {
     struct confirm *c = mem_alloc(sizeof *c);
-    struct timespec until;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->came, NULL);
+    cond_init(&c->came);
     int err = e->ops->publish(e, m, confirm_come, c);
     if (err) {
         confirm_free(c);
         return err;
     }
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += seconds;
+    struct timespec until = cond_deadline(seconds * INT64_C(1000));
     pthread_mutex_lock(&c->lock);
     while (!c->over && pthread_cond_timedwait(&c->came, &c->lock, &until) != ETIMEDOUT)
         ;
