@@ -45,7 +45,7 @@ static const struct uuid drive = {.b = {9}}, A = {.b = {1}}, B = {.b = {2}}, C =
 
 static struct coherence *setup(void)
 {
-    static const struct coherence_io io = {send_inval, send_lease, answered, NULL};
+    static const struct coherence_io io = {.send_inval = send_inval, .send_lease = send_lease, .answered = answered};
     said[0] = '\0';
     return coherence_new(&io);
 }

@@ -16,6 +16,13 @@ static bool header_is(const char *line, const char *name, const char **ret_value
     return true;
 }
 
+/* end: the empty line that ends the head. */
+static const char *next_line(const char *line, const char *end)
+{
+    const char *stop = memmem(line, (size_t)(end - line) + 2, "\r\n", 2);
+    return stop + 2;
+}
+
 int http_head_parse(const char *p, size_t n, bool no_body, struct http_head *ret)
 {
     const char *end = n ? memmem(p, n, "\r\n\r\n", 4) : NULL;
@@ -26,7 +33,7 @@ int http_head_parse(const char *p, size_t n, bool no_body, struct http_head *ret
         return -1;
     ret->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + p[11] - '0';
     bool sized = no_body || ret->status / 100 == 1 || ret->status == 204 || ret->status == 304, empty = sized;
-    for (const char *line = memmem(p, ret->length, "\r\n", 2) + 2; line < end; line = memmem(line, ret->length - (size_t)(line - p), "\r\n", 2) + 2) {
+    for (const char *line = next_line(p, end); line < end; line = next_line(line, end)) {
         const char *value;
         if (header_is(line, "content-length", &value)) {
             char *stop;
