@@ -1,5 +1,6 @@
 #include "gateway/config.h"
 #include "common/mem.h"
+#include "common/number.h"
 #include "common/url.h"
 #include "gateway/ports/events.h"
 #include "gateway/ports/objects.h"
@@ -17,35 +18,16 @@
 
 /* ---- values: each check returns NULL or what the value should be ---- */
 
-static bool number(const char *text, uint64_t least, uint64_t most, uint64_t *ret)
-{
-    char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return false;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno || *end || v < least || v > most)
-        return false;
-    *ret = v;
-    return true;
-}
-
 static const char *take_text(void *field, const char *v)
 {
     *(const char **)field = v;
     return v[0] ? NULL : "must not be empty";
 }
 
-static const char *take_scheme(void *field, const char *v, const char *scheme, const char *form)
-{
-    *(const char **)field = v;
-    size_t n = strlen(scheme);
-    return strncmp(v, scheme, n) == 0 && v[n] ? NULL : form;
-}
-
 static const char *take_meta(void *field, const char *v)
 {
-    return take_scheme(field, v, "sqlite:", "must be sqlite:PATH");
+    *(const char **)field = v;
+    return strncmp(v, "sqlite:", 7) == 0 && v[7] ? NULL : "must be sqlite:PATH";
 }
 
 static const char *take_objects(void *field, const char *v)
@@ -92,7 +74,7 @@ static const char *take_listen(void *field, const char *v)
     *(const char **)field = v;
     const char *colon = strrchr(v, ':');
     uint64_t port;
-    if (!colon || colon == v || !number(colon + 1, 0, 65535, &port))
+    if (!colon || colon == v || !number_parse(colon + 1, 0, 65535, &port))
         return form;
     size_t n = (size_t)(colon - v);
     if (v[0] == '[')
@@ -103,7 +85,7 @@ static const char *take_listen(void *field, const char *v)
 static const char *take_workers(void *field, const char *v)
 {
     uint64_t n;
-    if (!number(v, 1, 256, &n))
+    if (!number_parse(v, 1, 256, &n))
         return "must be a number from 1 to 256";
     *(unsigned *)field = (unsigned)n;
     return NULL;
@@ -112,7 +94,7 @@ static const char *take_workers(void *field, const char *v)
 static const char *take_queue(void *field, const char *v)
 {
     uint64_t n;
-    if (!number(v, 1, 1000000, &n))
+    if (!number_parse(v, 1, 1000000, &n))
         return "must be a number from 1 to 1000000";
     *(unsigned *)field = (unsigned)n;
     return NULL;
@@ -121,7 +103,7 @@ static const char *take_queue(void *field, const char *v)
 static const char *take_days(void *field, const char *v)
 {
     uint64_t n;
-    if (!number(v, 1, 3650, &n))
+    if (!number_parse(v, 1, 3650, &n))
         return "must be a number of days from 1 to 3650";
     *(unsigned *)field = (unsigned)n;
     return NULL;
@@ -132,7 +114,7 @@ static const char *take_keep(void *field, const char *v)
 {
     struct config *c = (struct config *)((char *)field - offsetof(struct config, keep));
     c->keep_given = true;
-    return number(v, 0, INT64_MAX, &c->keep) ? NULL : "must be a number";
+    return number_parse(v, 0, INT64_MAX, &c->keep) ? NULL : "must be a number";
 }
 
 static const char *take_rate(void *field, const char *v)

@@ -17,45 +17,61 @@ static void names_apply(struct replica *r, const struct op_result *res)
     }
 }
 
+static void xattrs_forget(struct node *n)
+{
+    xattr_list_unref(n->xattrs);
+    n->xattrs = NULL;
+}
+
+static void xattrs_changed(struct replica *r, uint64_t ino, uint64_t seq)
+{
+    struct node *n = replica_find(r, ino);
+    stamp_raise(r, STAMP_XATTR, ino, NULL, seq);
+    if (n)
+        xattrs_forget(n);
+}
+
+/* All is known of what this mount has just made. */
+static void node_made(struct replica *r, struct node *n, const struct op *op, const struct attr *a)
+{
+    n->made_order = ++r->order;
+    if (S_ISDIR(a->mode)) {
+        n->complete = true;
+        n->parent = op->parent;
+    }
+    if (S_ISLNK(a->mode) && !n->target)
+        n->target = mem_strdup(op->target);
+    if (!n->xattrs) {
+        n->xattrs = mem_alloc(sizeof *n->xattrs);
+        n->xattrs->refs = 1;
+    }
+}
+
+static void attr_apply(struct replica *r, const struct op *op, const struct op_result *res, const struct attr *a)
+{
+    struct node *n = replica_need(r, a->ino);
+    stamp_raise(r, STAMP_ATTR, a->ino, NULL, res->seq);
+    attr_set(n, a, res->seq);
+    if (op->kind == OP_CREATE && a->ino == op->ino)
+        node_made(r, n, op, a);
+    if (op->kind == OP_RENAME && S_ISDIR(a->mode) && a->ino == res->ino)
+        n->parent = op->new_parent;
+    if (op->kind == OP_UNLINK && a->nlink == 0)
+        n->unlinked_here = true;
+    if (op->kind == OP_COMMIT && a->ino == res->ino && n->read_version && n->read_version < a->version)
+        n->read_version = a->version; /* what this mount wrote it also knows */
+}
+
 void replica_apply_result(struct replica *r, const struct op *op, const struct op_result *res)
 {
     if (res->error || !res->seq)
         return;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
-    for (uint32_t i = 0; i < res->n_attrs; i++) {
-        const struct attr *a = &res->attrs[i];
-        stamp_raise(r, STAMP_ATTR, a->ino, NULL, res->seq);
-        struct node *n = replica_need(r, a->ino);
-        attr_set(n, a, res->seq);
-        if (op->kind == OP_CREATE && a->ino == op->ino) {
-            n->made_order = ++r->order;
-            if (S_ISDIR(a->mode)) {
-                n->complete = true;
-                n->parent = op->parent;
-            }
-            if (S_ISLNK(a->mode) && !n->target)
-                n->target = mem_strdup(op->target);
-            if (!n->xattrs) {
-                n->xattrs = mem_alloc(sizeof *n->xattrs);
-                n->xattrs->refs = 1;
-            }
-        }
-        if (op->kind == OP_RENAME && S_ISDIR(a->mode) && a->ino == res->ino)
-            n->parent = op->new_parent;
-        if (op->kind == OP_UNLINK && a->nlink == 0)
-            n->unlinked_here = true;
-        if (op->kind == OP_COMMIT && a->ino == res->ino && n->read_version && n->read_version < a->version)
-            n->read_version = a->version; /* what this mount wrote it also knows */
-    }
+    for (uint32_t i = 0; i < res->n_attrs; i++)
+        attr_apply(r, op, res, &res->attrs[i]);
     names_apply(r, res);
-    if (res->xattr_ino) {
-        struct node *n = replica_find(r, res->xattr_ino);
-        stamp_raise(r, STAMP_XATTR, res->xattr_ino, NULL, res->seq);
-        if (n) {
-            xattr_list_unref(n->xattrs);
-            n->xattrs = NULL;
-        }
-    }
+    if (res->xattr_ino)
+        xattrs_changed(r, res->xattr_ino, res->seq);
 }
 
 void replica_apply_touch(struct replica *r, const struct touch *t)
@@ -74,14 +90,8 @@ void replica_apply_touch(struct replica *r, const struct touch *t)
         if (dir)
             dentry_set(dir, t->names[i].name, 0, t->seq, false);
     }
-    if (t->xattr_ino) {
-        struct node *n = replica_find(r, t->xattr_ino);
-        stamp_raise(r, STAMP_XATTR, t->xattr_ino, NULL, t->seq);
-        if (n) {
-            xattr_list_unref(n->xattrs);
-            n->xattrs = NULL;
-        }
-    }
+    if (t->xattr_ino)
+        xattrs_changed(r, t->xattr_ino, t->seq);
 }
 
 void replica_empty(struct replica *r, uint64_t seq)
@@ -94,8 +104,7 @@ void replica_empty(struct replica *r, uint64_t seq)
     {
         n->attr_known = false;
         children_clear(n);
-        xattr_list_unref(n->xattrs);
-        n->xattrs = NULL;
+        xattrs_forget(n);
     }
 }
 
@@ -119,7 +128,6 @@ void replica_renumber(struct replica *r, uint64_t from, uint64_t to)
     HASH_DELETE(by_ino, r->nodes, n);
     n->ino = to;
     n->read_version = 0;
-    xattr_list_unref(n->xattrs);
-    n->xattrs = NULL;
+    xattrs_forget(n);
     HASH_ADD(by_ino, r->nodes, ino, sizeof n->ino, n);
 }

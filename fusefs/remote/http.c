@@ -11,54 +11,11 @@
 #define RETRY_TOTAL_MS 15000    /* for one exchange */
 #define BUFFER_BYTES (128L << 10)
 
-static void init_curl(void)
-{
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-void http_global_init(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_curl);
-}
-
 void http_answer_fini(struct http_answer *a)
 {
     buf_fini(&a->body);
     json_decref(a->headers);
     *a = (struct http_answer){0};
-}
-
-static struct http_handle *handle_take(struct remote *r)
-{
-    {
-        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
-        struct http_handle *h = r->idle;
-        if (h) {
-            r->idle = h->next;
-            return h;
-        }
-    }
-    struct http_handle *h = mem_alloc(sizeof *h);
-    h->curl = curl_easy_init();
-    return h;
-}
-
-static void handle_give(struct remote *r, struct http_handle *h)
-{
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
-    h->next = r->idle;
-    r->idle = h;
-}
-
-void http_close_idle(struct remote *r)
-{
-    struct http_handle *h;
-    while ((h = r->idle)) {
-        r->idle = h->next;
-        curl_easy_cleanup(h->curl);
-        free(h);
-    }
 }
 
 struct sink {
@@ -178,13 +135,7 @@ static void set_transport(CURL *c, const struct remote *r, const struct http_req
 
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a)
 {
-    struct http_handle *h = handle_take(r);
-    if (!h->curl) {
-        free(h);
-        return -ENOMEM;
-    }
-    CURL *c = h->curl;
-    curl_easy_reset(c); /* keeps the connection */
+    CURL *c = curl_pool_take(&r->connections);
     CLEANUP_FREE char *url = mem_printf("%s%s", r->base, req->path);
     char detail[CURL_ERROR_SIZE] = "";
     struct sink sink = {&a->body, req->limit ? req->limit : ANSWER_MAX, false};
@@ -205,7 +156,7 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     }
     curl_slist_free_all(headers);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
-    handle_give(r, h);
+    curl_pool_give(&r->connections, c);
     if (sink.overflow)
         return -EMSGSIZE;
     if (code != CURLE_OK)

@@ -1,25 +1,20 @@
 /* One HTTP exchange with a gateway, inside remote/: connections, tokens, and problem documents turned into errnos. */
 #ifndef CAIRN_FUSEFS_REMOTE_HTTP_H
 #define CAIRN_FUSEFS_REMOTE_HTTP_H
+#include "common/curl_pool.h"
 #include "fusefs/remote/remote.h"
-#include <curl/curl.h>
 
 #define API "/api/v1"
 #define FS API "/fs/v1/"
 #define ANSWER_MAX (64u << 20) /* the longest JSON that is taken */
 #define CHUNK_ANSWER_MAX (CHUNK_SIZE_MAX + (1u << 20))
 
-struct http_handle { /* an easy handle with its connection; one thread at a time uses it */
-    CURL *curl;
-    struct http_handle *next;
-};
-
 struct remote {
     char *base; /* "http://host:port", no slash at the end */
     bool loopback;
+    struct curl_pool connections;
     pthread_mutex_t lock; /* guards all below; never held across a network call */
     pthread_cond_t refreshed;
-    struct http_handle *idle; /* last used first, so that few stay in use */
     char *access, *refresh;
     char refresh_key[UUID_TEXT]; /* Idempotency-Key for this refresh token */
     bool refreshing;
@@ -59,8 +54,6 @@ void http_answer_fini(struct http_answer *a);
 int http_exchange(struct remote *r, const struct http_request *req, struct http_answer *a);
 /* One try with this token (NULL: none). */
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a);
-void http_global_init(void);
-void http_close_idle(struct remote *r);
 
 /* tokens.c: 0: there is a token other than `stale` now. -EACCES: sign in again. */
 int tokens_renew(struct remote *r, const char *stale);

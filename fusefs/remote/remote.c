@@ -1,27 +1,21 @@
 #include "fusefs/remote/remote.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
+#include "common/url.h"
 #include "fusefs/remote/http.h"
 
 #include <errno.h>
 #include <string.h>
 
-static bool is_loopback(const char *url)
-{
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
-}
-
 struct remote *remote_new(const char *url, const char *access, const char *refresh,
                           void (*on_tokens)(void *ctx, const char *access, const char *refresh), void *ctx)
 {
-    http_global_init();
     struct remote *r = mem_alloc(sizeof *r);
     r->base = mem_strdup(url);
     for (size_t n = strlen(r->base); n && r->base[n - 1] == '/'; n--)
         r->base[n - 1] = 0;
-    r->loopback = is_loopback(r->base);
+    curl_pool_init(&r->connections);
+    r->loopback = url_is_loopback(r->base);
     r->access = mem_strdup(access);
     r->refresh = mem_strdup(refresh);
     struct uuid key;
@@ -38,7 +32,7 @@ void remote_free(struct remote *r)
 {
     if (!r)
         return;
-    http_close_idle(r);
+    curl_pool_fini(&r->connections);
     free(r->base);
     free(r->access);
     free(r->refresh);

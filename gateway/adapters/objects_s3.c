@@ -122,30 +122,29 @@ static int s3_remove(struct objects *o, const char *key)
 
 /* ---- URLs for clients ---- */
 
-static int presign(struct objects_s3 *s, struct s3_sign *sign, const char *key, unsigned seconds, struct buf *ret_url)
+void objects_s3_presign(const struct objects_s3 *s, const struct s3_origin *at, const char *method, const char *key, const struct s3_header *headers, size_t n_headers,
+                        unsigned seconds, struct buf *ret_url)
 {
     const struct s3_config *c = &s->config;
     CLEANUP_BUF struct buf path = {0};
     s3_http_path(c, key, &path);
-    sign->access_key = c->access_key;
-    sign->secret_key = c->secret_key;
-    sign->region = c->region;
-    sign->host = c->public.host;
-    sign->path = path.data;
-    sign->query = "";
-    sign->now_ns = clock_wall_ns();
-    buf_append_str(ret_url, c->public.base);
-    s3_sign_query(sign, seconds, ret_url);
-    return 0;
+    struct s3_sign sign = {.access_key = c->access_key, .secret_key = c->secret_key, .region = c->region, .method = method, .host = at->host, .path = path.data,
+                           .query = "", .now_ns = clock_wall_ns(), .n_headers = n_headers};
+    if (n_headers)
+        memcpy(sign.headers, headers, n_headers * sizeof *headers);
+    buf_append_str(ret_url, at->base);
+    s3_sign_query(&sign, seconds, ret_url);
 }
 
 static int s3_presign_get(struct objects *o, const char *key, unsigned seconds, struct buf *ret_url)
 {
     struct objects_s3 *s = s3_of(o);
-    struct s3_sign sign = {.method = "GET"};
     if (!s->config.public.base)
         return -ENOTSUP;
-    return objects_key_valid(key) ? presign(s, &sign, key, seconds, ret_url) : -EINVAL;
+    if (!objects_key_valid(key))
+        return -EINVAL;
+    objects_s3_presign(s, &s->config.public, "GET", key, NULL, 0, seconds, ret_url);
+    return 0;
 }
 
 static int s3_presign_put(struct objects *o, const char *key, uint64_t len, const struct hash *sha256, unsigned seconds, struct buf *ret_url, struct buf *ret_headers_json)
@@ -159,10 +158,11 @@ static int s3_presign_put(struct objects *o, const char *key, uint64_t len, cons
         return -EINVAL;
     objects_s3_sum(sha256, &sum);
     snprintf(length, sizeof length, "%llu", (unsigned long long)len);
-    struct s3_sign sign = {.method = "PUT", .headers = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}}, .n_headers = 2};
-    CLEANUP_JSON json_t *headers = json_pack("{ssss}", "content-length", length, "x-amz-checksum-sha256", sum.data);
-    jsonx_dump(headers, ret_headers_json);
-    return presign(s, &sign, key, seconds, ret_url);
+    const struct s3_header headers[] = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}};
+    CLEANUP_JSON json_t *shown = json_pack("{ssss}", headers[0].name, length, headers[1].name, sum.data);
+    jsonx_dump(shown, ret_headers_json);
+    objects_s3_presign(s, &s->config.public, "PUT", key, headers, 2, seconds, ret_url);
+    return 0;
 }
 
 /* ---- the rest ---- */

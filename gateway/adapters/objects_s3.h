@@ -25,4 +25,7 @@ int objects_s3_list(struct objects *o, const char *prefix, int (*each)(void *ctx
 int objects_s3_remove_many(struct objects *o, const char *const *keys, size_t n);
 /* x-amz-checksum-sha256: base64. Appends. */
 void objects_s3_sum(const struct hash *sha256, struct buf *ret);
+/* A URL for this request, good for so long, where `at` reaches the store: the host is part of the signature. Appends. */
+void objects_s3_presign(const struct objects_s3 *s, const struct s3_origin *at, const char *method, const char *key, const struct s3_header *headers, size_t n_headers,
+                        unsigned seconds, struct buf *ret_url);
 #endif

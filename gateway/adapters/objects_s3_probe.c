@@ -40,23 +40,19 @@ static int bucket_check(struct objects_s3 *s)
     return a.status == 200 ? 0 : s3_http_errno(&r, &a);
 }
 
-/* PUT of `body` by a URL that is signed for the sum of `right`. Sent where the gateway reaches the store: the host is part of the signature. */
+/* PUT of `body` by a URL that is signed for the sum of `right`; sent where the gateway reaches the store. */
 static int put_presigned(struct objects_s3 *s, const char *key, const char *body, struct s3_answer *ret)
 {
-    const struct s3_config *c = &s->config;
-    CLEANUP_BUF struct buf path = {0}, url = {0}, sum = {0};
+    CLEANUP_BUF struct buf url = {0}, sum = {0};
     struct hash h;
     char length[24];
     size_t n = sizeof right - 1;
     hash_bytes(right, n, &h);
     objects_s3_sum(&h, &sum);
     snprintf(length, sizeof length, "%zu", n);
-    s3_http_path(c, key, &path);
-    struct s3_sign sign = {.access_key = c->access_key, .secret_key = c->secret_key, .region = c->region, .method = "PUT", .host = c->store.host, .path = path.data,
-                           .query = "", .now_ns = clock_wall_ns(), .headers = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}}, .n_headers = 2};
-    buf_append_str(&url, c->store.base);
-    s3_sign_query(&sign, PROBE_SECONDS, &url);
-    return s3_http_put_url(s->http, url.data, sign.headers, sign.n_headers, body, n, ret);
+    const struct s3_header headers[] = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}};
+    objects_s3_presign(s, &s->config.store, "PUT", key, headers, 2, PROBE_SECONDS, &url);
+    return s3_http_put_url(s->http, url.data, headers, 2, body, n, ret);
 }
 
 /* Another content under a key that is taken. */

@@ -25,6 +25,7 @@ struct rabbit_url {
 /* NULL, or what it should be. */
 const char *rabbit_url_parse(const char *url, struct rabbit_url *ret);
 void rabbit_url_fini(struct rabbit_url *u);
+amqp_table_entry_t rabbit_text(const char *key, const char *value); /* borrows both */
 /* Declares exchange, queues and bindings, which is no change where they are there. 0 or a negative errno, logged. */
 int rabbit_declare(amqp_connection_state_t c, const struct rabbit_url *u);
 bool rabbit_has_retries(const char *queue);
@@ -46,6 +47,8 @@ bool rabbit_link_is_up(struct rabbit_link *l);
 void rabbit_link_free(struct rabbit_link *l); /* a last step, then closes and joins */
 int rabbit_reply(amqp_connection_state_t c, const char *what); /* of the last call that waits for an answer: 0 or logged */
 int rabbit_status(int status, const char *what);               /* of a call that returns enum amqp_status_enum: the same */
+/* -EHOSTUNREACH where this frame says that the other end closes the connection, a channel (logged) or a consumer; else 0. */
+int rabbit_closing(const amqp_frame_t *f, const char *what);
 
 /* ---- rabbit_say.c ---- */
 struct rabbit_retry { /* of a message that goes on to a retry queue or to the dead */

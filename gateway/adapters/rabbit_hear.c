@@ -130,16 +130,7 @@ static int read_other(amqp_connection_state_t c)
         return 0;
     if (status != AMQP_STATUS_OK)
         return rabbit_status(status, "listening");
-    if (f.frame_type != AMQP_FRAME_METHOD)
-        return 0;
-    if (f.payload.method.id == AMQP_CHANNEL_CLOSE_METHOD) {
-        const amqp_channel_close_t *e = f.payload.method.decoded;
-        log_error("rabbitmq: listening: %.*s", (int)e->reply_text.len, (const char *)e->reply_text.bytes);
-    }
-    /* a cancelled consumer (its queue was deleted) is declared again with the next connection */
-    return f.payload.method.id == AMQP_CHANNEL_CLOSE_METHOD || f.payload.method.id == AMQP_CONNECTION_CLOSE_METHOD || f.payload.method.id == AMQP_BASIC_CANCEL_METHOD
-               ? -EHOSTUNREACH
-               : 0;
+    return rabbit_closing(&f, "listening");
 }
 
 static int read_messages(struct rabbit_hear *h, amqp_connection_state_t c)

@@ -59,6 +59,24 @@ int rabbit_reply(amqp_connection_state_t c, const char *what)
     return -EHOSTUNREACH;
 }
 
+int rabbit_closing(const amqp_frame_t *f, const char *what)
+{
+    if (f->frame_type != AMQP_FRAME_METHOD)
+        return 0;
+    switch (f->payload.method.id) {
+    case AMQP_CHANNEL_CLOSE_METHOD: {
+        const amqp_channel_close_t *e = f->payload.method.decoded;
+        log_error("rabbitmq: %s: %.*s", what, (int)e->reply_text.len, (const char *)e->reply_text.bytes);
+        return -EHOSTUNREACH;
+    }
+    case AMQP_BASIC_CANCEL_METHOD:     /* its queue was deleted: it is declared again with the next connection */
+    case AMQP_CONNECTION_CLOSE_METHOD: /* it is shutting down */
+        return -EHOSTUNREACH;
+    default:
+        return 0;
+    }
+}
+
 /* ---- connecting ---- */
 
 static amqp_socket_t *new_socket(amqp_connection_state_t c, const struct rabbit_url *u)

@@ -65,11 +65,6 @@ static void said_end(struct said *m, int err)
 
 /* ---- sending ---- */
 
-static amqp_table_entry_t text_header(const char *key, const char *value)
-{
-    return (amqp_table_entry_t){.key = amqp_cstring_bytes(key), .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(value)}};
-}
-
 static int send_one(struct rabbit_say *s, amqp_connection_state_t c, const struct said *m)
 {
     amqp_basic_properties_t p = {._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_APP_ID_FLAG,
@@ -86,9 +81,9 @@ static int send_one(struct rabbit_say *s, amqp_connection_state_t c, const struc
         p.expiration = amqp_cstring_bytes(m->expiration);
     }
     if (m->from_queue) {
-        headers[0] = text_header("x-cairn-queue", m->from_queue);
-        headers[1] = text_header("x-cairn-key", m->from_key);
-        headers[2] = text_header("x-cairn-error", m->error);
+        headers[0] = rabbit_text("x-cairn-queue", m->from_queue);
+        headers[1] = rabbit_text("x-cairn-key", m->from_key);
+        headers[2] = rabbit_text("x-cairn-error", m->error);
         headers[3] = (amqp_table_entry_t){.key = amqp_cstring_bytes("x-cairn-attempt"), .value = {.kind = AMQP_FIELD_KIND_I32, .value.i32 = (int32_t)m->attempt}};
         p._flags |= AMQP_BASIC_HEADERS_FLAG;
         p.headers = (amqp_table_t){.num_entries = 4, .entries = headers};
@@ -156,15 +151,8 @@ static int take_frame(struct rabbit_say *s, const amqp_frame_t *f)
         confirmed(s, a->delivery_tag, a->multiple, -EAGAIN);
         return 0;
     }
-    case AMQP_CHANNEL_CLOSE_METHOD: {
-        const amqp_channel_close_t *e = f->payload.method.decoded;
-        log_error("rabbitmq: publishing: %.*s", (int)e->reply_text.len, (const char *)e->reply_text.bytes);
-        return -EHOSTUNREACH;
-    }
-    case AMQP_CONNECTION_CLOSE_METHOD:
-        return -EHOSTUNREACH; /* it is shutting down */
     default:
-        return 0;
+        return rabbit_closing(f, "publishing");
     }
 }
 

@@ -1,6 +1,7 @@
 /* Where RabbitMQ is, and what is declared there. */
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/number.h"
 #include "gateway/adapters/rabbit.h"
 
 #include <errno.h>
@@ -14,25 +15,19 @@
 #define BACKOFF_MAX_MS (15u * 60 * 1000)
 #define CHANNEL 1
 
-static bool number(const char *v, unsigned least, unsigned most, unsigned *ret)
-{
-    char *end;
-    unsigned long n = strtoul(v, &end, 10);
-    if (end == v || *end || v[0] == '-' || n < least || n > most)
-        return false;
-    *ret = (unsigned)n;
-    return true;
-}
-
 static const char *take_setting(struct rabbit_url *u, char *setting)
 {
     char *value = strchr(setting, '=');
     if (value)
         *value++ = '\0';
+    uint64_t n;
     if (value && strcmp(setting, "queue-type") == 0 && (strcmp(value, "quorum") == 0 || strcmp(value, "classic") == 0))
         u->quorum = value[0] == 'q';
-    else if (!(value && strcmp(setting, "attempts") == 0 && number(value, 1, RABBIT_ATTEMPTS_MAX, &u->attempts)) &&
-             !(value && strcmp(setting, "backoff") == 0 && number(value, 1, BACKOFF_MAX_MS, &u->backoff_ms)))
+    else if (value && strcmp(setting, "attempts") == 0 && number_parse(value, 1, RABBIT_ATTEMPTS_MAX, &n))
+        u->attempts = (unsigned)n;
+    else if (value && strcmp(setting, "backoff") == 0 && number_parse(value, 1, BACKOFF_MAX_MS, &n))
+        u->backoff_ms = (unsigned)n;
+    else
         return "may only have the settings queue-type=classic|quorum, attempts=N (to 12) and backoff=MS";
     return NULL;
 }
@@ -92,7 +87,7 @@ unsigned rabbit_retry_ms(const struct rabbit_url *u, unsigned attempt)
 
 /* ---- declarations ---- */
 
-static amqp_table_entry_t text_entry(const char *key, const char *value)
+amqp_table_entry_t rabbit_text(const char *key, const char *value)
 {
     return (amqp_table_entry_t){.key = amqp_cstring_bytes(key), .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes(value)}};
 }
@@ -103,14 +98,14 @@ static int declare_queue(amqp_connection_state_t c, const struct rabbit_url *u, 
     amqp_table_entry_t entries[5];
     int n = 0;
     if (dead_to) {
-        entries[n++] = text_entry("x-dead-letter-exchange", "");
-        entries[n++] = text_entry("x-dead-letter-routing-key", dead_to);
+        entries[n++] = rabbit_text("x-dead-letter-exchange", "");
+        entries[n++] = rabbit_text("x-dead-letter-routing-key", dead_to);
     }
     if (u->quorum) {
-        entries[n++] = text_entry("x-queue-type", "quorum");
+        entries[n++] = rabbit_text("x-queue-type", "quorum");
         if (dead_to) { /* else a quorum queue hands over at most once */
-            entries[n++] = text_entry("x-dead-letter-strategy", "at-least-once");
-            entries[n++] = text_entry("x-overflow", "reject-publish");
+            entries[n++] = rabbit_text("x-dead-letter-strategy", "at-least-once");
+            entries[n++] = rabbit_text("x-overflow", "reject-publish");
         }
     }
     amqp_queue_declare(c, CHANNEL, amqp_cstring_bytes(name), 0, 1, 0, 0, (amqp_table_t){.num_entries = n, .entries = entries});

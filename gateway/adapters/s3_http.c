@@ -1,10 +1,11 @@
 #include "gateway/adapters/s3_http.h"
 #include "common/clock.h"
+#include "common/curl_pool.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/url.h"
 #include "gateway/adapters/s3_xml.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
@@ -21,70 +22,26 @@
 #define BUFFER_BYTES (256L << 10)
 #define ERROR_BODY_MAX 4096
 
-struct connection {
-    CURL *curl;
-    struct connection *next;
-};
-
 struct s3_http {
     const struct s3_config *config;
     bool loopback;
-    pthread_mutex_t lock; /* guards idle; never held across a network call */
-    struct connection *idle; /* last used first */
+    struct curl_pool connections;
     _Atomic int64_t away_until; /* clock_boot_ms; 0: it is there */
 };
 
-static void init_curl(void)
-{
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
 struct s3_http *s3_http_new(const struct s3_config *config)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init_curl);
     struct s3_http *h = mem_alloc(sizeof *h);
-    const char *host = config->store.host;
     h->config = config;
-    h->loopback = strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
-    pthread_mutex_init(&h->lock, NULL);
+    h->loopback = url_is_loopback(config->store.base);
+    curl_pool_init(&h->connections);
     return h;
 }
 
 void s3_http_free(struct s3_http *h)
 {
-    struct connection *c;
-    while ((c = h->idle)) {
-        h->idle = c->next;
-        curl_easy_cleanup(c->curl);
-        free(c);
-    }
-    pthread_mutex_destroy(&h->lock);
+    curl_pool_fini(&h->connections);
     free(h);
-}
-
-static struct connection *connection_take(struct s3_http *h)
-{
-    {
-        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-        struct connection *c = h->idle;
-        if (c) {
-            h->idle = c->next;
-            return c;
-        }
-    }
-    struct connection *c = mem_alloc(sizeof *c);
-    c->curl = curl_easy_init();
-    if (!c->curl)
-        abort(); /* out of memory */
-    return c;
-}
-
-static void connection_give(struct s3_http *h, struct connection *c)
-{
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    c->next = h->idle;
-    h->idle = c;
 }
 
 /* ---- one try ---- */
@@ -193,11 +150,9 @@ static void set_method(CURL *c, const struct s3_request *r)
 /* 0 with an answer; -EHOSTUNREACH: no connection; -EIO: one that broke, or an answer that is too long. */
 static int perform(struct s3_http *h, const struct s3_request *r, const char *url, struct curl_slist *headers, struct s3_answer *ret)
 {
-    struct connection *conn = connection_take(h);
-    struct exchange x = {.curl = conn->curl, .request = r, .before = r->sink ? r->sink->len : 0};
+    struct exchange x = {.curl = curl_pool_take(&h->connections), .request = r, .before = r->sink ? r->sink->len : 0};
     char detail[CURL_ERROR_SIZE] = "";
     curl_off_t length = -1;
-    curl_easy_reset(x.curl); /* keeps the connection */
     set_transport(h, x.curl, r->once);
     set_method(x.curl, r);
     curl_easy_setopt(x.curl, CURLOPT_URL, url);
@@ -215,7 +170,7 @@ static int perform(struct s3_http *h, const struct s3_request *r, const char *ur
     }
     ret->length = length < 0 ? UINT64_MAX : (uint64_t)length;
     curl_easy_setopt(x.curl, CURLOPT_ERRORBUFFER, NULL);
-    connection_give(h, conn);
+    curl_pool_give(&h->connections, x.curl);
     buf_fini(&x.error);
     if ((code != CURLE_OK || ret->status < 200 || ret->status > 299) && r->sink)
         r->sink->len = x.before;

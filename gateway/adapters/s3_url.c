@@ -1,11 +1,13 @@
 #include "gateway/adapters/s3_url.h"
-#include "common/buf.h"
-#include "common/hash.h"
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/url.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -14,20 +16,12 @@
 /* text[0..n) without its percent-encoding; NULL where that is wrong or makes a NUL. */
 static char *decoded(const char *text, size_t n)
 {
-    char *s = mem_alloc(n + 1), *to = s;
-    for (size_t i = 0; i < n; i++) {
-        *to = text[i];
-        if (text[i] == '%') {
-            if (n - i < 3 || hex_decode((char[]){text[i + 1], text[i + 2], 0}, 1, to) || !*to) {
-                free(s);
-                return NULL;
-            }
-            i += 2;
-        }
-        to++;
-    }
-    *to = 0;
-    return s;
+    char *s = mem_alloc(n + 1);
+    ssize_t len = url_decode(text, n, s);
+    if (len >= 0 && !memchr(s, 0, (size_t)len))
+        return s;
+    free(s);
+    return NULL;
 }
 
 static bool bucket_valid(const char *b)

@@ -46,10 +46,12 @@ struct publisher {
 
 /* ---- confirms: on the adapter's thread ---- */
 
-static void batch_down(struct batch *b, int err)
+/* messages: how many of the broker's answers this is, 0 or 1. */
+static void batch_down(struct batch *b, int err, unsigned messages)
 {
     struct publisher *p = b->p;
     pthread_mutex_lock(&p->lock);
+    p->outstanding -= messages;
     b->failed |= err != 0;
     bool over = --b->left == 0;
     /* one that finds no room here stays in the outbox, and is published twice */
@@ -63,11 +65,7 @@ static void batch_down(struct batch *b, int err)
 
 static void message_done(void *ctx, int err)
 {
-    struct batch *b = ctx;
-    pthread_mutex_lock(&b->p->lock);
-    b->p->outstanding--;
-    pthread_mutex_unlock(&b->p->lock);
-    batch_down(b, err);
+    batch_down(ctx, err, 1);
 }
 
 /* ---- messages ---- */
@@ -184,7 +182,7 @@ static int publish_range(struct publisher *p, const struct outbox_row *row)
         err = say_range(b, tx);
         meta->ops->rollback(tx);
     }
-    batch_down(b, err == -ENOENT ? 0 : err);
+    batch_down(b, err == -ENOENT ? 0 : err, 0);
     return err;
 }
 

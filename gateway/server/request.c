@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/hash.h"
 #include "common/mem.h"
+#include "common/url.h"
 #include "gateway/server/server.h"
 
 #include <ctype.h>
@@ -295,30 +296,6 @@ int request_parse(struct request *rq, const char *p, size_t n, const char **ret_
     return status;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* RFC 3986, 2.1, in place or elsewhere (ret has room for n + 1); "+" is itself. Returns the length, or -1. */
-static ssize_t percent_decode(const char *p, size_t n, char *ret)
-{
-    size_t len = 0;
-    for (size_t i = 0; i < n; i++) {
-        int c = p[i];
-        if (c == '%') {
-            int high = n - i < 3 ? -1 : hex_digit(p[i + 1]), low = high < 0 ? -1 : hex_digit(p[i + 2]);
-            if (low < 0)
-                return -1;
-            c = high << 4 | low;
-            i += 2;
-        }
-        ret[len++] = (char)c;
-    }
-    ret[len] = 0;
-    return (ssize_t)len;
-}
-
 static int decode_params(struct request *rq, const struct route_match *m, const char **ret_why)
 {
     if (m->n_params == 0)
@@ -328,7 +305,7 @@ static int decode_params(struct request *rq, const struct route_match *m, const 
         total += m->params[i].n + 1;
     char *to = rq->params = mem_alloc(total);
     for (unsigned i = 0; i < m->n_params; i++) {
-        ssize_t n = percent_decode(m->params[i].p, m->params[i].n, to);
+        ssize_t n = url_decode(m->params[i].p, m->params[i].n, to);
         if (n < 0 || memchr(to, 0, (size_t)n))
             return refuse(400, "malformed percent-encoding in the path", ret_why);
         rq->call.params[i] = to;
@@ -350,8 +327,8 @@ static int decode_query(struct request *rq, const char **ret_why)
         char *value = strchr(at, '=');
         size_t name_len = value ? (size_t)(value - at) : strlen(at);
         value = value ? value + 1 : at + name_len;
-        ssize_t n = percent_decode(value, strlen(value), value);
-        ssize_t nn = percent_decode(at, name_len, at);
+        ssize_t n = url_decode(value, strlen(value), value);
+        ssize_t nn = url_decode(at, name_len, at);
         if (n < 0 || nn < 0)
             return refuse(400, "malformed percent-encoding in the query", ret_why);
         struct arg a = {at, value, (size_t)nn, (size_t)n};
