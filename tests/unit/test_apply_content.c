@@ -1,80 +1,5 @@
-#include "fake_store.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#define CS CHUNK_SIZE_MIN
-#define FILE_INO 100
-
-static struct hash chunk(unsigned id)
-{
-    struct hash h = {{0}};
-    if (id)
-        hash_bytes(&id, sizeof id, &h);
-    return h;
-}
-
-static struct chunk_change change(uint64_t n, unsigned id, uint32_t len)
-{
-    return (struct chunk_change){.n = n, .ref = {.hash = chunk(id), .len = id ? len : 0}};
-}
-
-static int setup(void **state)
-{
-    struct fake_world *w = mem_alloc(sizeof *w);
-    world_open(w);
-    for (unsigned id = 1; id < 100; id++)
-        FAKE_PUSH(&w->store, chunks, chunk(id));
-    world_do(w, &(struct op){.kind = OP_CREATE, .parent = 1, .name = (char *)"f.txt", .ino = FILE_INO, .mode = S_IFREG | 0640, .uid = 7});
-    *state = w;
-    return 0;
-}
-static int teardown(void **state)
-{
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
-static struct op commit(uint64_t base, uint64_t size, struct chunk_change *changes, size_t n)
-{
-    return (struct op){.kind = OP_COMMIT, .ino = FILE_INO, .has_base = true, .base = base, .size = size, .shrunk_to = size, .chunk_size = CS,
-                       .changes = changes, .n_changes = n};
-}
-static int commit_chunk(struct fake_world *w, uint64_t base, uint64_t size, uint64_t n, unsigned id, uint32_t len)
-{
-    struct chunk_change c = change(n, id, len);
-    struct op op = commit(base, size, &c, 1);
-    return world_do(w, &op);
-}
-static struct chunk_ref ref_at(struct fake_world *w, uint64_t ino, uint64_t version, uint64_t n)
-{
-    struct segment_row g;
-    fake_segment(&w->store, ino, n / SEGMENT_CHUNKS, version, &g);
-    return g.chunks[n % SEGMENT_CHUNKS];
-}
-#define assert_chunk(w, ino, version, n, id, length)                                                                   \
-    do {                                                                                                               \
-        struct chunk_ref ref_ = ref_at(w, ino, version, n);                                                            \
-        struct hash want_ = chunk(id);                                                                                 \
-        assert_int_equal(ref_.len, length);                                                                            \
-        assert_memory_equal(&ref_.hash, &want_, sizeof want_);                                                         \
-    } while (0)
-static const struct version_row *version_of(struct fake_world *w, uint64_t ino, uint64_t version)
-{
-    for (size_t i = 0; i < w->store.n_versions; i++)
-        if (w->store.versions[i].ino == ino && w->store.versions[i].version == version)
-            return &w->store.versions[i];
-    return NULL;
-}
-static const struct attr *attr_of(struct fake_world *w, uint64_t ino)
-{
-    return &world_inode(w, ino)->attr;
-}
+/* Operations on content: what a commit, a put, a rename over and a restore leave behind. */
+#include "content_fixture.h"
 
 static void first_content(void **state)
 {
@@ -555,83 +480,6 @@ static void random_against_arrays(void **state)
     free(h.all);
 }
 
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
-static void an_infected_version_is_quarantined(void **state)
-{
-    struct fake_world *w = *state;
-    assert_int_equal(commit_chunk(w, 0, 10, 0, 1, 10), 0);
-    uint64_t clean = w->res.version;
-    assert_int_equal(commit_chunk(w, clean, 20, 0, 2, 20), 0);
-    uint64_t infected = w->res.version;
-    struct op quarantine = {.kind = OP_QUARANTINE, .ino = FILE_INO, .version = infected};
-    assert_int_equal(world_do(w, &quarantine), 0);
-    assert_true(w->res.seq > infected);
-    assert_int_equal(w->res.version, 0); /* no new content: nothing to be scanned in turn */
-    /* who has it open or cached is told that all of it changed */
-    assert_int_equal(w->res.content_ino, FILE_INO);
-    assert_int_equal(w->res.content_from, 0);
-    assert_int_equal(w->res.content_to, 20);
-    assert_true(w->res.attrs[0].quarantined);
-    assert_int_equal(w->res.attrs[0].version, infected);
-    const struct fake_change *c = &w->store.changes[w->store.n_changes - 1];
-    assert_int_equal(c->row.kind, 'a');
-    assert_int_equal(c->row.version, 0);
-    assert_string_equal(c->row.name, "f.txt");
-    assert_non_null(strstr(c->touch, "\"quarantined\":true"));
-    assert_true(world_inode(w, FILE_INO)->attr.quarantined);
-    assert_true(version_of(w, FILE_INO, infected)->quarantined);
-    assert_false(version_of(w, FILE_INO, clean)->quarantined);
-
-    uint64_t seq = w->store.drive.seq;
-    assert_int_equal(world_do(w, &quarantine), 0); /* told again: it is so already */
-    assert_int_equal(w->store.drive.seq, seq);
-
-    struct op restore = {.kind = OP_RESTORE, .ino = FILE_INO, .version = infected};
-    assert_int_equal(world_do(w, &restore), -EACCES);
-    restore.version = clean;
-    assert_int_equal(world_do(w, &restore), 0);
-    assert_false(world_inode(w, FILE_INO)->attr.quarantined); /* usable again; the infected one stays as it is */
-    assert_true(version_of(w, FILE_INO, infected)->quarantined);
-    assert_false(version_of(w, FILE_INO, w->res.version)->quarantined);
-}
-
-static void what_is_no_longer_current_is_quarantined_too(void **state)
-{
-    struct fake_world *w = *state;
-    assert_int_equal(commit_chunk(w, 0, 10, 0, 1, 10), 0);
-    uint64_t infected = w->res.version;
-    assert_int_equal(commit_chunk(w, infected, 20, 0, 2, 20), 0);
-    uint64_t current = w->res.version;
-    struct op quarantine = {.kind = OP_QUARANTINE, .ino = FILE_INO, .version = infected};
-    assert_int_equal(world_do(w, &quarantine), 0);
-    assert_int_equal(w->res.content_ino, 0);
-    assert_false(world_inode(w, FILE_INO)->attr.quarantined);
-    assert_true(version_of(w, FILE_INO, infected)->quarantined);
-    assert_false(version_of(w, FILE_INO, current)->quarantined);
-
-    quarantine.version = current;
-    world_do(w, &(struct op){.kind = OP_UNLINK, .parent = 1, .name = (char *)"f.txt"});
-    assert_int_equal(world_do(w, &quarantine), 0); /* in the trash: it does not come back either */
-    struct op restore = {.kind = OP_RESTORE, .ino = FILE_INO, .version = current, .parent = 1, .name = (char *)"f.txt"};
-    assert_int_equal(world_do(w, &restore), -EACCES);
-
-    quarantine.version = 7777;
-    assert_int_equal(world_do(w, &quarantine), -ENOENT);
-    quarantine.ino = 7777;
-    assert_int_equal(world_do(w, &quarantine), -ENOENT);
-}
-
-static void nobody_else_can_quarantine(void **state)
-{
-    struct op op;
-    (void)state;
-    CLEANUP_JSON json_t *named = json_pack("{sssisi}", "op", "quarantine", "ino", FILE_INO, "version", 1);
-    assert_int_equal(op_from_json(named, &op, NULL), -EINVAL);
-    CLEANUP_JSON json_t *made = op_to_json(&(struct op){.kind = OP_QUARANTINE, .ino = FILE_INO, .version = 1});
-    assert_int_equal(op_from_json(made, &op, NULL), -EINVAL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -649,9 +497,6 @@ int main(void)
         CASE(putting),
         CASE(renaming_over_what_changed_meanwhile),
         CASE(restoring),
-        CASE(an_infected_version_is_quarantined),
-        CASE(what_is_no_longer_current_is_quarantined_too),
-        CASE(nobody_else_can_quarantine),
         CASE(random_against_arrays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
