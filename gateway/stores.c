@@ -9,7 +9,7 @@ static int opened(const char *what, const char *url, int err)
 {
     CLEANUP_FREE char *shown = err ? url_shown(url) : NULL;
     if (err)
-        log_error("%s %s: %s", what, shown, strerror(-err));
+        log_error("%s: %s (%s)", what, strerror(-err), shown);
     return err;
 }
 

@@ -48,9 +48,15 @@ def folder():
 
 
 @pytest.fixture
-def gateway(folder, request):
+def gateway_options():
+    """What gateways of a module are started with; a module that needs more overrides it."""
+    return []
+
+
+@pytest.fixture
+def gateway(folder, request, gateway_options):
     """A running embedded gateway. `@pytest.mark.parametrize("gateway", [["--rate-limit", "5"]], indirect=True)` adds options."""
-    g = Gateway(os.path.join(folder, "gateway"), getattr(request, "param", ()))
+    g = Gateway(os.path.join(folder, "gateway"), [*gateway_options, *getattr(request, "param", ())])
     try:
         yield g.start()
     finally:

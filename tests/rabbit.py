@@ -1,41 +1,21 @@
-"""A real RabbitMQ for tests (scripts/lib/server), and a consumer from outside: pika knows nothing of Cairn."""
+"""A real RabbitMQ for tests, and a consumer from outside: pika knows nothing of Cairn."""
 import json
 import logging
 import os
-import subprocess
 import threading
 import time
 
 import pika
 
-from harness import Gateway, ROOT, wait_for
+from harness import Gateway, wait_for
+from realserver import RealServer
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # a broker that is away is what is tested
-SERVER = os.path.join(ROOT, "scripts", "lib", "server")
 
 
-class Rabbit:
+class Rabbit(RealServer):
     def __init__(self, folder):
-        self.folder = folder
-
-    def _server(self, *words):
-        subprocess.run([SERVER, *words], check=True, timeout=180)
-
-    def start(self):
-        """Again at the same place, with what it kept."""
-        self._server("start", "rabbitmq", self.folder)
-        return self
-
-    def stop(self):
-        self._server("stop", self.folder)
-
-    def kill(self):
-        self._server("kill", self.folder)
-
-    @property
-    def url(self):
-        with open(os.path.join(self.folder, "url")) as f:
-            return f.read().strip()
+        super().__init__("rabbitmq", folder)
 
     def connect(self):
         return pika.BlockingConnection(pika.URLParameters(self.url))

@@ -27,12 +27,8 @@ def rabbit():
 
 
 @pytest.fixture
-def gateway(folder, rabbit):
-    g = Gateway(os.path.join(folder, "gateway"), ["--events", rabbit.url])
-    try:
-        yield g.start()
-    finally:
-        g.close()
+def gateway_options(rabbit):
+    return ["--events", rabbit.url]
 
 
 def put(gateway, path, body=b"x"):

@@ -25,12 +25,8 @@ def rabbit():
 
 
 @pytest.fixture
-def gateway(folder, rabbit):
-    g = Gateway(os.path.join(folder, "gateway"), ["--events", rabbit.url])
-    try:
-        yield g.start()
-    finally:
-        g.close()
+def gateway_options(rabbit):
+    return ["--events", rabbit.url]
 
 
 @pytest.fixture

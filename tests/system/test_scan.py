@@ -8,9 +8,9 @@ import uuid
 
 import pytest
 from clamd import EICAR, Clamd
-from harness import Gateway, Mounts, program, wait_for
+from harness import Mounts, program, wait_for
 from test_files import delete, get, info, put
-from test_versions_http import restore, texts, versions
+from test_versions_http import restore, versions
 from wsclient import Stomp
 
 MIB = 1 << 20
@@ -25,13 +25,8 @@ def clamd(folder):
 
 
 @pytest.fixture
-def gateway(folder, clamd):
-    """As everywhere, with the scanner."""
-    g = Gateway(os.path.join(folder, "gateway"), ["--scanner", clamd.url])
-    try:
-        yield g.start()
-    finally:
-        g.close()
+def gateway_options(clamd):
+    return ["--scanner", clamd.url]
 
 
 @pytest.fixture
