@@ -168,6 +168,19 @@ int sqlite_upload_chunks_put(struct meta *m, const struct uuid *id, const struct
                              uint64_t *ret_received);
 int sqlite_upload_chunks(struct meta *m, const struct uuid *id, int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx);
 int sqlite_uploads_expire(struct meta *m, int64_t now, unsigned *ret_count);
+/* meta_sqlite_gateways.c */
+int sqlite_interests(struct conn *c, struct meta_tx *tx); /* into the transaction */
+int sqlite_interest_put(struct meta_tx *tx, const struct uuid *gateway, const char *url, unsigned ms);
+int sqlite_interests_renew(struct meta *m, const struct uuid *gateway, const char *url, unsigned ms, const struct uuid *drives, size_t n, uint64_t *ret_seqs);
+int sqlite_interest_drop(struct meta *m, const struct uuid *drive, const struct uuid *gateway, int64_t until);
+int sqlite_interests_drop_all(struct meta *m, const struct uuid *gateway);
+int sqlite_gateway_heard(struct meta *m, const struct uuid *gateway);
+int sqlite_gateway_shun(struct meta *m, const struct uuid *gateway, unsigned ms);
+int sqlite_gateways_tidy(struct meta *m);
+int sqlite_mount_get(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret);
+int sqlite_mount_put(struct meta *m, const struct mount_row *r);
+int sqlite_mount_drop(struct meta *m, const struct uuid *drive, const struct uuid *session);
+int sqlite_mounts_orphaned(struct meta *m, unsigned ms, unsigned limit, int (*each)(void *ctx, const struct mount_row *r), void *ctx);
 /* meta_sqlite_each.c */
 int sqlite_inodes_each(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);
 int sqlite_dentries_each(struct meta_tx *tx, int (*each)(void *ctx, uint64_t parent, const char *name, uint64_t ino), void *ctx);

@@ -27,7 +27,12 @@ int sqlite_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret)
         writer_end(&w);
         return err;
     }
-    *ret = &tx_new(m, w.c, &d, true)->base;
+    struct sqlite_tx *tx = tx_new(m, w.c, &d, true);
+    if (m->shared && (err = sqlite_interests(w.c, &tx->base)) != 0) {
+        sqlite_rollback(&tx->base);
+        return err;
+    }
+    *ret = &tx->base;
     return 0;
 }
 
@@ -67,6 +72,7 @@ static int end(struct meta_tx *base, int err)
         query_end(&q); /* before another thread has the connection */
         reader_put(&tx->c);
     }
+    free(tx->base.interests);
     free(tx);
     return err;
 }

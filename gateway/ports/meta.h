@@ -125,12 +125,30 @@ struct lock_row {
     uint32_t pid;
 };
 
+/* A gateway that has mounts of a drive, and promises them that it hears of its changes (docs/decisions/0017). */
+#define GATEWAY_URL_MAX 127
+struct interest_row {
+    struct uuid gateway;
+    char url[GATEWAY_URL_MAX + 1]; /* where the other gateways reach it */
+    int64_t until; /* ns, by the database's clock: another number each time it is written. Nobody compares it with a clock of his own */
+};
+#define INTEREST_FORGET_NS (INT64_C(60) * 1000000000) /* by no clock that is half-way right can it still hold */
+
+/* A mount's session, which holds its locks and claims, and the gateway that answers for it. */
+struct mount_row {
+    struct uuid drive, session, user, gateway;
+    int64_t silent; /* read only: ns since the gateway was heard, INT64_MAX: it never was */
+};
+
 /* A transaction on one drive: a snapshot to read, or the drive's row lock to write. Used by one thread. */
 struct meta_tx {
     struct meta *meta;
     struct drive_row drive; /* as of the snapshot, or under the lock; a writer changes it and calls store */
     int64_t now;            /* the database's clock when the transaction began */
     bool writing;
+    /* Of a writing one where the store is shared: the drive's interests as they are under its lock, but those that are out by more than INTEREST_FORGET_NS. Owned by the transaction. */
+    struct interest_row *interests;
+    size_t n_interests;
 };
 
 /* A committed group of changes of a drive that is not yet known to be published. */
@@ -143,6 +161,7 @@ struct outbox_row {
 struct meta {
     const struct meta_ops *ops;
     bool outbox; /* set by whoever opened it: transactions that store changes leave a row in the outbox */
+    bool shared; /* set by the adapter where several gateways may use the store at once: they have interests, and mounts have rows */
 };
 struct meta_ops {
     /* ---- catalogue ---- */
@@ -271,6 +290,27 @@ struct meta_ops {
     int (*outbox_claim)(struct meta *m, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n);
     /* Each of `rows` stands for all rows of its drive that lie within first…last. */
     int (*outbox_remove)(struct meta *m, const struct outbox_row *rows, size_t n);
+
+    /* ---- gateways that share the store ---- */
+    /* Within a writing transaction: the gateway's interest in the drive holds for `ms` from now on. -EACCES: it is shunned. */
+    int (*interest_put)(struct meta_tx *tx, const struct uuid *gateway, const char *url, unsigned ms);
+    /* The same for many drives, each under its own lock. ret_seqs[i]: the drive's seq under the lock; UINT64_MAX: not renewed (shunned, or there is no such drive). */
+    int (*interests_renew)(struct meta *m, const struct uuid *gateway, const char *url, unsigned ms, const struct uuid *drives, size_t n, uint64_t *ret_seqs);
+    /* Forgets the row if it is still the one with this `until`. */
+    int (*interest_drop)(struct meta *m, const struct uuid *drive, const struct uuid *gateway, int64_t until);
+    int (*interests_drop_all)(struct meta *m, const struct uuid *gateway); /* it ends */
+    /* The gateway lives; to be said every few seconds. */
+    int (*gateway_heard)(struct meta *m, const struct uuid *gateway);
+    /* Others have waited for it in vain: it gets no interest for so long. */
+    int (*gateway_shun)(struct meta *m, const struct uuid *gateway, unsigned ms);
+    /* Forgets interests that are out for INTEREST_FORGET_NS, and gateways that were not heard for an hour and answer for no mount. */
+    int (*gateways_tidy)(struct meta *m);
+    /* Part of the writing transaction that this thread has open, else by themselves. -ENOENT: there is no such session. */
+    int (*mount_get)(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret);
+    int (*mount_put)(struct meta *m, const struct mount_row *r);
+    int (*mount_drop)(struct meta *m, const struct uuid *drive, const struct uuid *session);
+    /* Up to `limit` mounts whose gateway was not heard for `ms`. */
+    int (*mounts_orphaned)(struct meta *m, unsigned ms, unsigned limit, int (*each)(void *ctx, const struct mount_row *r), void *ctx);
 
     /* ---- every row of a drive, in the order of its key, for checks; within a snapshot; each ends it by returning non-zero ---- */
     int (*inodes_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx);
