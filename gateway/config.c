@@ -2,6 +2,7 @@
 #include "common/mem.h"
 #include "common/number.h"
 #include "common/url.h"
+#include "gateway/ports/cache.h"
 #include "gateway/ports/events.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
@@ -36,10 +37,10 @@ static const char *take_objects(void *field, const char *v)
     return objects_url_wrong(v);
 }
 
-static const char *take_memory(void *field, const char *v)
+static const char *take_cache(void *field, const char *v)
 {
     *(const char **)field = v;
-    return strcmp(v, "memory:") == 0 ? NULL : "must be memory:";
+    return cache_url_wrong(v);
 }
 
 static const char *take_events(void *field, const char *v)
@@ -154,7 +155,7 @@ static const struct option {
     {"embedded", "DIR", FIELD(embedded), take_text, NEEDS_META, false, "all in one process: short for --meta sqlite:DIR/meta.db --objects file:DIR/objects"},
     {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
     {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR or s3://BUCKET?endpoint=URL"},
-    {"cache", "URL", FIELD(cache), take_memory, VERB_SERVE | VERB_CONFIG_CHECK, false, "shared cache: memory: (the default)"},
+    {"cache", "URL", FIELD(cache), take_cache, NEEDS_STORES, false, "shared cache: memory: (the default) or redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]"},
     {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][/VHOST]"},
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
     {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default (a worker: nowhere), port 0 picks a free one"},

@@ -15,12 +15,14 @@ static int opened(const char *what, const char *url, int err)
 
 int stores_open(const struct config *c, struct app *app)
 {
-    const char *events = c->events ? c->events : "memory:";
+    const char *events = c->events ? c->events : "memory:", *cache = c->cache ? c->cache : "memory:";
     int err = opened("the metadata store", c->meta, meta_open(c->meta, &app->meta));
     if (!err)
         err = opened("the object store", c->objects, objects_open(c->objects, &app->objects));
     if (!err)
         err = opened("the scanner", c->scanner ? c->scanner : "none", scanner_open(c->scanner, &app->scanner));
+    if (!err)
+        err = opened("the cache", cache, cache_open(cache, &app->cache));
     if (!err)
         err = opened("messages", events, events_open(events, &app->events));
     if (!err)
@@ -32,6 +34,8 @@ void stores_close(struct app *app)
 {
     if (app->scanner)
         app->scanner->ops->free(app->scanner);
+    if (app->cache)
+        app->cache->ops->free(app->cache);
     if (app->objects)
         app->objects->ops->free(app->objects);
     if (app->meta)

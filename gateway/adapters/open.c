@@ -3,13 +3,18 @@
 #include "common/log.h"
 #include "common/url.h"
 #include "gateway/adapters/rabbit.h"
+#include "gateway/adapters/redis_net.h"
 #include "gateway/adapters/s3_url.h"
+#include "gateway/ports/cache.h"
+#include "gateway/ports/events.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
 
 #include <errno.h>
 #include <string.h>
+
+#define CACHE_MEMORY_BYTES (64u << 20)
 
 static const char *after_scheme(const char *url, const char *scheme)
 {
@@ -89,5 +94,30 @@ int events_open(const char *url, struct events **ret)
     if (after_scheme(url, "amqp://") || after_scheme(url, "amqps://"))
         return events_rabbitmq_open(url, ret);
     log_error("messages: no adapter for that URL");
+    return -ENOTSUP;
+}
+
+const char *cache_url_wrong(const char *url)
+{
+    struct redis_url u;
+    if (strcmp(url, "memory:") == 0)
+        return NULL;
+    if (!after_scheme(url, "redis:") && !after_scheme(url, "rediss:"))
+        return "must be memory: or redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]";
+    const char *wrong = redis_url_parse(url, &u);
+    if (!wrong)
+        redis_url_fini(&u);
+    return wrong;
+}
+
+int cache_open(const char *url, struct cache **ret)
+{
+    if (strcmp(url, "memory:") == 0) {
+        *ret = cache_memory_new(CACHE_MEMORY_BYTES);
+        return 0;
+    }
+    if (after_scheme(url, "redis:") || after_scheme(url, "rediss:"))
+        return cache_redis_open(url, ret);
+    log_error("cache: no adapter for that URL");
     return -ENOTSUP;
 }

@@ -20,13 +20,14 @@ static enum call_state health(struct call *c)
     json_t *components = json_object();
     add_component(components, "metadata", metadata, NULL);
     add_component(components, "objects", objects, NULL);
-    add_component(components, "cache", true, "memory");
+    bool cache = app->cache->ops->ping(app->cache) == 0;
+    add_component(components, "cache", cache, app->cache->shared ? "redis" : "memory");
     bool events = app->events->ops->status(app->events) == 0;
     add_component(components, "events", events, app->events->ops->shared ? "rabbitmq" : "memory");
     bool scanner = !app->scanner || app->scanner->ops->ping(app->scanner) == 0;
     if (app->scanner)
         add_component(components, "scanner", scanner, NULL);
-    call_json(c, metadata ? 200 : 503, json_pack("{s:s,s:o}", "status", !metadata ? "DOWN" : objects && scanner && events ? "UP" : "DEGRADED", "components", components));
+    call_json(c, metadata ? 200 : 503, json_pack("{s:s,s:o}", "status", !metadata ? "DOWN" : objects && scanner && cache && events ? "UP" : "DEGRADED", "components", components));
     return CALL_DONE;
 }
 

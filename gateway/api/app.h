@@ -3,6 +3,7 @@
 #define CAIRN_GATEWAY_API_APP_H
 #include "gateway/core/coherence.h"
 #include "gateway/core/drive_queue.h"
+#include "gateway/ports/cache.h"
 #include "gateway/ports/events.h"
 #include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
@@ -13,6 +14,7 @@ struct app {
     struct meta *meta;
     struct objects *objects;
     struct scanner *scanner; /* NULL: none */
+    struct cache *cache;     /* what gateways share and may lose */
     struct events *events;       /* messages to and from other processes */
     struct publisher *publisher; /* api/publisher.c: changes as messages; NULL where nobody else hears them */
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */

@@ -111,7 +111,7 @@ static void bad_values_are_named(void **state)
         {"--embedded /d --objects s3://bucket", "endpoint"},
         {"--embedded /d --objects s3://user:pass/word@bucket?endpoint=ftp://host", "\"s3://user:***@bucket?"},
         {"--embedded /d --objects s3://bucket?endpoint=http://host&reigon=x", "region"},
-        {"--embedded /d --cache redis://x", "--cache"},
+        {"--embedded /d --cache redis://x/y", "--cache"},
         {"--embedded /d --events http://x", "--events"},
         {"--embedded /d --owner ann", "--owner"},
     };
