@@ -77,9 +77,46 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Gateway:
-    """`cairn-gateway serve --embedded` with a user `ann` who owns the drive `home`."""
+class Client:
+    """HTTP to a gateway, or to what stands in front of several: `url`, a user's `token`, the `drive` that he owns."""
     user, password, drive = "ann", "ann's password", "home"
+    url = token = None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
+
+    def ready(self):
+        try:
+            return self.opener.open(self.url + "/actuator/health/readiness", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def api(self, method, path, json=None, headers=None, body=None, token=None, timeout=60):
+        """One request. `path` is below /api/v1 unless it names one of the gateway's other roots. token: None is ann's, "" none at all."""
+        if not path.startswith(("/api/", "/actuator", "/metrics", "/openapi", "/swagger", "/d/", "/ws")):
+            path = "/api/v1" + path
+        token = self.token if token is None else token
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        if json is not None:
+            body = jsonlib.dumps(json).encode()
+            sent["Content-Type"] = "application/json"
+        elif body is not None:
+            sent["Content-Type"] = "application/octet-stream"
+        sent.update(headers or {})
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=sent)
+        try:
+            with self.opener.open(request, timeout=timeout) as r:
+                return Answer(r.status, r.headers, r.read())
+        except urllib.error.HTTPError as e:
+            with e:
+                return Answer(e.code, e.headers, e.read())
+
+    @staticmethod
+    def query(**args):
+        """`?a=b&c=d`, percent-encoded; bytes are allowed."""
+        return "?" + urllib.parse.urlencode({k: v for k, v in args.items() if v is not None}, quote_via=urllib.parse.quote)
+
+
+class Gateway(Client):
+    """`cairn-gateway serve --embedded` with a user `ann` who owns the drive `home`."""
 
     def __init__(self, folder, options=()):
         self.folder = str(folder)
@@ -91,7 +128,6 @@ class Gateway:
         self.ended = True  # by the test itself
         self.checked = True  # at the end; a test that breaks the store says no
         self.port = 0
-        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
         self.add_user(self.user, self.password)
         self.add_drive(self.drive, self.user)
         self.token = self.token_of(self.user)
@@ -138,19 +174,13 @@ class Gateway:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.ended = False
         self.port = int(wait_for(lambda: self._alive() and os.path.exists(port_file) and open(port_file).read().strip(), "the gateway's port"))
-        wait_for(lambda: self._alive() and self._ready(), "the gateway")
+        wait_for(lambda: self._alive() and self.ready(), "the gateway")
         return self
 
     def _alive(self):
         if self.process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{tail(self.log)}")
         return True
-
-    def _ready(self):
-        try:
-            return self.opener.open(self.url + "/actuator/health/readiness", timeout=5).status == 200
-        except OSError:
-            return False
 
     def stop(self, seconds=20):
         """SIGTERM: drains. Returns the exit status."""
@@ -162,33 +192,6 @@ class Gateway:
         self.ended = True
         self.process.kill()
         self.process.wait()
-
-    # ---- HTTP ----
-
-    def api(self, method, path, json=None, headers=None, body=None, token=None, timeout=60):
-        """One request. `path` is below /api/v1 unless it names one of the gateway's other roots. token: None is ann's, "" none at all."""
-        if not path.startswith(("/api/", "/actuator", "/metrics", "/openapi", "/swagger", "/d/", "/ws")):
-            path = "/api/v1" + path
-        token = self.token if token is None else token
-        sent = {"Authorization": f"Bearer {token}"} if token else {}
-        if json is not None:
-            body = jsonlib.dumps(json).encode()
-            sent["Content-Type"] = "application/json"
-        elif body is not None:
-            sent["Content-Type"] = "application/octet-stream"
-        sent.update(headers or {})
-        request = urllib.request.Request(self.url + path, data=body, method=method, headers=sent)
-        try:
-            with self.opener.open(request, timeout=timeout) as r:
-                return Answer(r.status, r.headers, r.read())
-        except urllib.error.HTTPError as e:
-            with e:
-                return Answer(e.code, e.headers, e.read())
-
-    @staticmethod
-    def query(**args):
-        """`?a=b&c=d`, percent-encoded; bytes are allowed."""
-        return "?" + urllib.parse.urlencode({k: v for k, v in args.items() if v is not None}, quote_via=urllib.parse.quote)
 
     def close(self):
         """A gateway that crashed on the way, does not end well, or leaves what contradicts itself fails the test."""

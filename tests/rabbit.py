@@ -78,4 +78,4 @@ class Second(Gateway):
         os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
         os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
         self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
-        self.opener, self.token = first.opener, first.token
+        self.token = first.token

@@ -401,7 +401,7 @@ def test_nginx_follows_the_gateways(folder):
         try:
             direct = g.port
             g.port = port
-            wait_for(g._ready, "nginx", 20)
+            wait_for(g.ready, "nginx", 20)
             assert g.api("PUT", "/files/content" + g.query(drive="home", path="/f"), body=b"x" * 3000000).status == 201
             assert len(g.api("GET", "/files/content" + g.query(drive="home", path="/f")).body) == 3000000
             stomp = Stomp(g).subscribe("/topic/file-changes")

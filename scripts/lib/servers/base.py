@@ -62,8 +62,8 @@ def start_time(pid):
 
 
 def lives(process):
-    """process: {"pid", "start"} of state.json."""
-    return start_time(process["pid"]) == process["start"]
+    """process: {"pid", "start"} of state.json; start None: it had ended before it could be looked at."""
+    return process["start"] is not None and start_time(process["pid"]) == process["start"]
 
 
 def descendants(pid):
@@ -82,6 +82,27 @@ def descendants(pid):
             found.append(child)
             todo.append(child["pid"])
     return found
+
+
+def session_of(pid):
+    """[{"pid", "start"}…] of those that are still in the session which the process `pid` began, also after its own end. (No pid is given out again while a session has it.)"""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as f:
+                fields = f.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == pid and fields[0] not in "ZX":
+            found.append({"pid": int(name), "start": int(fields[19])})
+    return found
+
+
+def left_of(process):
+    """What a process has started, whether it lives or not."""
+    if lives(process):
+        return descendants(process["pid"])
+    return session_of(process["pid"]) if start_time(process["pid"]) is None else []
 
 
 def processes_in(folder):
@@ -127,21 +148,21 @@ def wait_ended(processes, seconds):
     return True
 
 
-def as_user():
-    """The words before a command that make root another user; none where we are not root."""
-    if os.geteuid() != 0:
+def as_user(name):
+    """The words before a command that make root another user; none where we are not root, or no other is wanted (None)."""
+    if os.geteuid() != 0 or not name:
         return []
-    user = pwd.getpwnam(USER)
+    user = pwd.getpwnam(name)
     return [find_program("setpriv"), f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 def user_may(test, path):
-    return subprocess.run([*as_user(), "test", test, path], capture_output=True).returncode == 0
+    return subprocess.run([*as_user(USER), "test", test, path], capture_output=True).returncode == 0
 
 
-def unprivileged(program):
+def unprivileged(name, program):
     """as_user(), for this program. What go-tools built may lie in a folder of root's: then the program is given the right to pass through folders, and nothing else."""
-    words = as_user()
+    words = as_user(name)
     if not words or user_may("-x", program):
         return words
     with open("/proc/self/status") as f:
@@ -249,6 +270,7 @@ class Server:
     patience = 60  # seconds until it must answer
     grace = 30  # seconds to end after SIGTERM
     quit_signal = signal.SIGTERM
+    cancelled = None  # a threading.Event of whoever starts several at once: nobody waits for this one any more
 
     def __init__(self, folder):
         self.folder = os.path.realpath(folder)
@@ -269,9 +291,14 @@ class Server:
         os.rename(self.path(name + ".new"), self.path(name))
 
     def save(self):
+        os.makedirs(self.folder, exist_ok=True)
         self.write("state.json", json.dumps({"kind": self.kind, "ports": self.ports, "secrets": self.secrets, "options": self.options, "processes": self.processes},
                                             indent=1), 0o600)
         self.write("pid", "".join(f"{p['pid']}\n" for p in self.processes))
+
+    def user(self):
+        """Who it runs as where we are root; None: as we do."""
+        return USER
 
     def is_running(self):
         return bool(self.processes) and all(lives(p) for p in self.processes)
@@ -290,8 +317,8 @@ class Server:
 
     def own(self, *paths):
         """Gives them to the user that the server runs as."""
-        if os.geteuid() == 0:
-            user = pwd.getpwnam(USER)
+        if os.geteuid() == 0 and self.user():
+            user = pwd.getpwnam(self.user())
             for p in paths:
                 os.chown(p, user.pw_uid, user.pw_gid)
 
@@ -302,12 +329,12 @@ class Server:
         return path
 
     def environment(self, extra):
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "RABBITMQ_", "MINIO_", "ERL_", "AWS_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "RABBITMQ_", "MINIO_", "ERL_", "AWS_", "CAIRN_"))}
         return {**kept, "HOME": self.data, "LC_ALL": "C.UTF-8", **extra}
 
     def run(self, command, input=None, **extra):
         """A command of its own user's that ends; what it says goes to the log. Returns its output."""
-        done = subprocess.run([*unprivileged(command[0]), *command], input=input, cwd=self.data, env=self.environment(extra), text=True, stdout=subprocess.PIPE,
+        done = subprocess.run([*unprivileged(self.user(), command[0]), *command], input=input, cwd=self.data, env=self.environment(extra), text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
         with open(self.log, "a") as log:
             log.write(done.stdout)
@@ -318,7 +345,7 @@ class Server:
     def spawn(self, command, **extra):
         """A process that stays, in a session of its own."""
         with open(self.log, "ab") as log:
-            p = subprocess.Popen([*unprivileged(command[0]), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data, start_new_session=True,
+            p = subprocess.Popen([*unprivileged(self.user(), command[0]), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data, start_new_session=True,
                                  env=self.environment(extra))
         self.processes.append({"pid": p.pid, "start": start_time(p.pid), "name": os.path.basename(command[0])})
         self.save()
@@ -330,7 +357,9 @@ class Server:
             return
         self.end(signal.SIGTERM)  # what is left of it
         self.options.update(options)
-        open_way(self.own_folder("data"))
+        self.own_folder("data")
+        if self.user():
+            open_way(self.data)
         for name, port in self.ports.items():
             if not port_is_free(port):
                 raise Failed(f"port {port} ({name}), where {self.folder} was, is used by another program now")
@@ -350,6 +379,8 @@ class Server:
     def wait_ready(self):
         end = time.monotonic() + self.patience
         while not self.ready():
+            if self.cancelled and self.cancelled.is_set():
+                raise Failed(f"the start of {self.folder} was interrupted")
             if not self.is_running() or time.monotonic() > end:
                 die_with_log(f"{self.kind} did not start", self.log)
             time.sleep(0.05)
@@ -363,7 +394,7 @@ class Server:
     def end(self, number):
         """The last one started goes first: the first ones are what the others need."""
         for p in reversed(self.processes):
-            below = descendants(p["pid"]) if lives(p) else []
+            below = left_of(p)
             signal_process(p, signal.SIGCONT)
             if number != signal.SIGKILL:
                 signal_process(p, number)

@@ -3,6 +3,7 @@ import json
 import os
 
 from .base import Failed
+from .cairn import Gateway, Worker
 from .clamd import Clamd
 from .nginx import Nginx
 from .postgres import Postgres
@@ -10,7 +11,7 @@ from .rabbitmq import Rabbitmq
 from .redis import Redis, RedisCluster
 from .s3 import Minio, Versitygw
 
-KINDS = {each.kind: each for each in (Clamd, Minio, Nginx, Postgres, Rabbitmq, Redis, RedisCluster, Versitygw)}
+KINDS = {each.kind: each for each in (Clamd, Gateway, Minio, Nginx, Postgres, Rabbitmq, Redis, RedisCluster, Versitygw, Worker)}
 
 
 def open_server(folder):

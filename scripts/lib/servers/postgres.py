@@ -69,6 +69,11 @@ class Postgres(Server):
     def url(self, database="cairn"):
         return f"postgres://cairn:{self.secret('password')}@127.0.0.1:{self.port()}/{database}"
 
+    def url_with(self, replica):
+        """Of this one and its replica: whichever can be written to."""
+        return (f"postgres://cairn:{self.secret('password')}@127.0.0.1:{self.port()},127.0.0.1:{replica.port()}/cairn"
+                "?target_session_attrs=read-write&connect_timeout=3")
+
     def promote(self):
         """A replica becomes a primary, on a timeline of its own."""
         self.psql("select pg_promote(true, 60)")

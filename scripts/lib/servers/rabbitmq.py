@@ -7,7 +7,7 @@ import os
 import urllib.error
 import urllib.request
 
-from .base import Failed, Server, answers, find_program
+from .base import Failed, Server, answers, find_program, start_time
 
 
 def home():
@@ -51,6 +51,14 @@ class Rabbitmq(Server):
 
     def ready(self):
         return answers(self.port(), b"AMQP\0\0\x09\x01", b"\x00\x0a\x00\x0a") and self.manage("GET", "/overview") is not None
+
+    def started(self):
+        """The pid that counts is the broker's own, not that of the script around it."""
+        with open(self.path("data", "pid")) as f:
+            pid = int(f.read())
+        if all(p["pid"] != pid for p in self.processes):
+            self.processes.append({"pid": pid, "start": start_time(pid), "name": "beam"})
+            self.save()
 
     def manage(self, method, path, body=None):
         """The management API. None: it does not answer. A name in `path` is percent-encoded."""
