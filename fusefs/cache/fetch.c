@@ -2,6 +2,7 @@
    time; who else wants it waits for that one chunk. */
 #include "fusefs/cache/content_internal.h"
 
+#define EXPECTED 32 /* chunks whose places are asked for at once */
 #define TRIES 20 /* while the version moves under a reader again and again */
 
 /* What a reader is told. The gateway's own words about a chunk mean nothing to a program. */
@@ -167,16 +168,31 @@ static int keep(struct content *c, uint64_t n, const void *bytes, uint32_t len)
     return err;
 }
 
+/* Chunk n and those behind it that are likely to be wanted after it. */
+static size_t upcoming(const struct content *c, uint64_t n, struct hash ret[EXPECTED])
+{
+    size_t k = 0;
+    struct chunk_ref ref = wanted(&c->chunks[n]);
+    ret[k++] = ref.hash;
+    for (uint64_t i = n + 1; i < c->n_chunks && i < n + EXPECTED; i++)
+        if ((c->chunks[i].flags & (CHUNK_MAPPED | CHUNK_PRESENT | CHUNK_DIRTY)) == CHUNK_MAPPED && !chunk_is_hole(&c->chunks[i]))
+            ret[k++] = c->chunks[i].hash;
+    return k;
+}
+
 static int fetch_chunk(struct content *c, uint64_t n, unsigned timeout_ms)
 {
     struct chunk *ch = &c->chunks[n];
     const struct chunk_ref ref = wanted(ch);
     uint32_t gen = ch->gen;
+    struct hash next[EXPECTED];
+    size_t n_next = upcoming(c, n, next);
     ch->flags |= CHUNK_FETCHING;
     pthread_mutex_unlock(&c->lock);
     void *bytes = store_memory_take(c->store, ref.len);
     struct remote_wait w = {.timeout_ms = timeout_ms};
     int err, bad = 0;
+    remote_expect(c->store->remote, next, n_next);
     do
         err = remote_chunk_get(c->store->remote, &ref.hash, bytes, ref.len);
     while (remote_wait(&w, err) || (err == -EBADMSG && bad++ == 0)); /* damaged on its way: once more */

@@ -47,6 +47,16 @@ int cli_parse_size(const char *text, uint64_t *ret)
     return 0;
 }
 
+int cli_parse_direct(const struct verb *self, const char *text, bool *ret)
+{
+    if (strcmp(text, "auto") != 0 && strcmp(text, "off") != 0) {
+        cli_usage(self, "direct is auto or off, not \"%s\".", cli_name(text));
+        return -EINVAL;
+    }
+    *ret = text[0] == 'a';
+    return 0;
+}
+
 static int set_value(const struct verb *self, const struct cli_option *o, const char *value)
 {
     switch (o->kind) {

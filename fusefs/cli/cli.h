@@ -31,6 +31,8 @@ struct cli_option {
    or -EINVAL after a message. */
 int cli_parse(const struct verb *self, int argc, char **argv, const struct cli_option *options, size_t n_options, int least, int most);
 int cli_usage(const struct verb *self, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* says it; CLI_USAGE */
+/* --direct: "auto" or "off"; -EINVAL after a message. */
+int cli_parse_direct(const struct verb *self, const char *text, bool *ret);
 int cli_parse_size(const char *text, uint64_t *ret);   /* "10G", "512M", "1048576"; powers of 1024; -EINVAL */
 int cli_parse_number(const char *text, uint64_t *ret); /* -EINVAL */
 

@@ -85,7 +85,7 @@ static int mount_drive(const struct mount_options *o)
         struct driver_options d = {
             .url = who.login.url, .access_token = who.login.access, .refresh_token = who.login.refresh, .drive = drive, .device = device,
             .mountpoint = dir, .cache_dir = cache, .cache_size = o->cache_size, .timeout_s = o->timeout_s, .foreground = o->foreground,
-            .writeback = o->writeback, .read_only = o->read_only, .allow_other = o->allow_other, .strict = o->strict, .has_uid = o->has_uid,
+            .writeback = o->writeback, .direct = o->direct, .read_only = o->read_only, .allow_other = o->allow_other, .strict = o->strict, .has_uid = o->has_uid,
             .has_gid = o->has_gid, .uid = o->uid, .gid = o->gid, .fuse_options = o->fuse_options, .debug = o->debug,
             .on_tokens = who.kept ? cli_save_tokens : NULL, .token_store = who.kept ? cli_token_store(who.login.url) : NULL,
         };
@@ -109,10 +109,11 @@ const struct verb verb_mount = {
     "  -u, --user NAME       signs in for this mount only; --password-stdin: the password is the first line of standard input\n"
     "  --cache-dir DIR       where the cache and the journal are kept ($XDG_CACHE_HOME/cairn/…)\n"
     "  --cache-size 10G      how much of the drive is kept here\n"
+    "  --direct auto|off     chunks straight from and to the object store where it can be reached (auto), or all through the gateway\n"
     "  --writeback           close and fsync return when the journal is on disk, and sending follows\n"
     "  -f, --foreground      does not go into the background\n"
     "  -d, --debug           logs every FUSE request, in the foreground\n"
     "  -o OPT,…              timeout=30 (seconds a call waits for a gateway that is away), uid=N, gid=N, allow_other, ro,\n"
-    "                        strict (EIO instead of the cache when cut off), url=, user=, cache-dir=, cache-size=, writeback; others go to FUSE\n\n"
+    "                        strict (EIO instead of the cache when cut off), url=, user=, cache-dir=, cache-size=, writeback, direct=; others go to FUSE\n\n"
     "In /etc/fstab: DRIVE DIR fuse.cairn url=http://HOST:PORT,_netdev 0 0",
     run};

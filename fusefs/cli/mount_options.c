@@ -42,6 +42,8 @@ static int value_option(const struct verb *self, const char *key, const char *va
         return id_option(self, key, value, &o->has_uid, &o->uid);
     } else if (strcmp(key, "gid") == 0) {
         return id_option(self, key, value, &o->has_gid, &o->gid);
+    } else if (strcmp(key, "direct") == 0) {
+        return cli_parse_direct(self, value, &o->direct);
     } else if (strcmp(key, "url") == 0) {
         o->url = value;
     } else if (strcmp(key, "user") == 0) {
@@ -136,18 +138,21 @@ int mount_options_parse(const struct verb *self, int argc, char **argv, struct m
     struct mount_options *o = ret;
     o->cache_size = CACHE_SIZE_DEFAULT;
     o->timeout_s = TIMEOUT_DEFAULT_S;
+    o->direct = true;
     gather_words(&argc, argv, o);
     int err = take_words(self, o);
     if (err)
         return err;
+    const char *direct = NULL;
     const struct cli_option options[] = {
+        {"direct", 0, CLI_TEXT, &direct},
         {"drive", 0, CLI_TEXT, &o->drive},          {"url", 0, CLI_TEXT, &o->url},           {"user", 'u', CLI_TEXT, &o->user},
         {"password-stdin", 0, CLI_FLAG, &o->password_stdin}, {"cache-dir", 0, CLI_TEXT, &o->cache_dir}, {"cache-size", 0, CLI_SIZE, &o->cache_size},
         {"writeback", 0, CLI_FLAG, &o->writeback},  {"foreground", 'f', CLI_FLAG, &o->foreground}, {"debug", 'd', CLI_FLAG, &o->debug},
     };
     int n = cli_parse(self, argc, argv, options, sizeof options / sizeof *options, 1, 1);
-    if (n < 0)
-        return n;
+    if (n < 0 || (direct && cli_parse_direct(self, direct, &o->direct)))
+        return -EINVAL;
     o->dir = argv[0];
     o->foreground |= o->debug;
     if (o->cache_size < (UINT64_C(64) << 20)) {

@@ -5,7 +5,7 @@
 
 struct mount_options {
     const char *url, *drive, *user, *cache_dir, *dir; /* borrowed from argv or `words` */
-    bool password_stdin, foreground, writeback, debug, read_only, allow_other, strict, has_uid, has_gid;
+    bool direct, password_stdin, foreground, writeback, debug, read_only, allow_other, strict, has_uid, has_gid;
     uint64_t cache_size;
     unsigned timeout_s;
     uid_t uid;

@@ -127,17 +127,18 @@ static int put_all(struct put *p, char **sources, int n, const struct target *to
 
 static int run(const struct verb *self, int argc, char **argv)
 {
-    const char *url = NULL;
-    bool recursive = false;
-    const struct cli_option options[] = {{"url", 0, CLI_TEXT, &url}, {"recursive", 'r', CLI_FLAG, &recursive}};
-    int n = cli_parse(self, argc, argv, options, 2, 2, -1);
-    if (n < 0)
+    const char *url = NULL, *direct = "auto";
+    bool recursive = false, on;
+    const struct cli_option options[] = {{"direct", 0, CLI_TEXT, &direct}, {"url", 0, CLI_TEXT, &url}, {"recursive", 'r', CLI_FLAG, &recursive}};
+    int n = cli_parse(self, argc, argv, options, 3, 2, -1);
+    if (n < 0 || cli_parse_direct(self, direct, &on))
         return CLI_USAGE;
     CLEANUP_TARGET struct target to = {0};
     struct remote *r;
     int status = target_open(self, argv[n - 1], url, &to, &r);
     if (status)
         return status;
+    remote_set_direct(r, on);
     cli_catch_interrupts();
     struct put p = {.r = r, .drive = to.drive, .recursive = recursive};
     status = put_all(&p, argv, n - 1, &to);
@@ -145,8 +146,9 @@ static int run(const struct verb *self, int argc, char **argv)
     return status;
 }
 
-const struct verb verb_put = {"put", "[-r] [--url URL] FILE… DRIVE:/PATH", "Puts files into a drive; goes on where an earlier try stopped",
-                              "  -r, --recursive    directories with all that is in them\n\n"
+const struct verb verb_put = {"put", "[-r] [--direct auto|off] [--url URL] FILE… DRIVE:/PATH", "Puts files into a drive; goes on where an earlier try stopped",
+                              "  -r, --recursive     directories with all that is in them\n"
+                              "  --direct auto|off   chunks straight to the object store where it can be reached (auto), or all through the gateway\n\n"
                               "If PATH is a directory, the files go into it. Only what the drive does not have is sent. After an interruption the same command\n"
                               "sends only what is still missing (for a day).",
                               run};

@@ -121,6 +121,7 @@ static int connect_gateway(struct mount *m, const struct uuid *journal)
     struct driver_options *o = &m->options;
     struct remote_mount_info info;
     m->remote = remote_new(o->url, o->access_token, o->refresh_token, o->on_tokens, o->ctx);
+    remote_set_direct(m->remote, o->direct);
     if (o->token_store)
         remote_share_tokens(m->remote, o->token_store);
     int err = remote_mount(m->remote, o->drive, o->device, journal, o->read_only, &info);

@@ -13,7 +13,7 @@ struct driver_options {
     const char *cache_dir;   /* absolute; "" : the default below $XDG_CACHE_HOME/cairn, one per URL, drive and user */
     uint64_t cache_size;     /* bytes */
     unsigned timeout_s;      /* how long a call waits for a gateway that is away */
-    bool foreground, writeback, read_only, allow_other, strict;
+    bool foreground, writeback, direct, read_only, allow_other, strict;
     bool has_uid, has_gid;   /* all files are shown as owned by these */
     uid_t uid;
     gid_t gid;
@@ -28,6 +28,6 @@ struct driver_options {
 int driver_run(const struct driver_options *o);
 
 /* What the mount says of itself: the extended attribute user.cairn.status of its root directory, JSON: {drive, url, device, session, pid, seq, online, lease,
-   cachedBytes, dirtyBytes, dirtyFiles, uploadingBytes, uploadedBytes, pendingOperations, writeback, readOnly, since, notices:[…]}. */
+   cachedBytes, dirtyBytes, dirtyFiles, uploadingBytes, uploadedBytes, pendingOperations, writeback, readOnly, since, direct, directFetchedBytes, directSentBytes, notices:[…]}. */
 #define DRIVER_STATUS_XATTR "user.cairn.status"
 #endif

@@ -10,6 +10,7 @@ char *status_json(struct mount *m)
     struct store_status st;
     char session[UUID_TEXT], drive[UUID_TEXT], since[CLOCK_TEXT];
     uint64_t items, epochs;
+    struct remote_direct direct;
     store_status(m->store, &st);
     kernel_figures(m->kernel, &items, &epochs);
     uuid_text(&m->info->session, session);
@@ -28,6 +29,8 @@ char *status_json(struct mount *m)
     json_object_set_new(o, "readOnly", json_boolean(m->options.read_only));
     json_object_set_new(o, "writeback", json_boolean(m->options.writeback));
     json_object_set_new(o, "cacheDir", json_string(m->options.cache_dir));
+    remote_direct_figures(m->remote, &direct);
+    json_object_set_new(o, "direct", json_string(direct.state));
     json_object_set_new(o, "notices", sync_notices(m->sync));
     const struct {
         const char *key;
@@ -37,7 +40,7 @@ char *status_json(struct mount *m)
         {"dirtyFiles", st.dirty_files},       {"uploadingBytes", st.uploading_bytes}, {"uploadedBytes", st.uploaded_bytes},
         {"pendingOperations", opqueue_pending(m->ops)}, {"knownInodes", replica_count(m->replica)},
         {"invalidations", items},             {"pid", (uint64_t)getpid()},
-                   {"epochs", epochs},
+        {"epochs", epochs},                   {"directFetchedBytes", direct.fetched}, {"directSentBytes", direct.sent},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));

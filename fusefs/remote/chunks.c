@@ -97,6 +97,15 @@ static int contents_from_frame(const json_t *head, const struct buf *raw, struct
     return used == raw->len ? 0 : problem_protocol("bytes are left over behind the contents");
 }
 
+static void take_places(struct direct *d, const json_t *head)
+{
+    uint64_t seconds = 0;
+    json_t *places = NULL;
+    jsonx_u64(head, "placeSeconds", &seconds);
+    jsonx_arr(head, "places", &places);
+    direct_take_places(d, places, seconds);
+}
+
 static int read_from_frame(const json_t *head, const struct buf *raw, const struct remote_want *wants, size_t n, struct remote_read *rd)
 {
     json_t *files;
@@ -111,11 +120,25 @@ static int read_from_frame(const json_t *head, const struct buf *raw, const stru
     return contents_from_frame(head, raw, rd);
 }
 
+static json_t *hash_list(const struct hash *h, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        char hex[HASH_HEX_LEN + 1];
+        hash_hex(&h[i], hex);
+        json_array_append_new(list, json_string_nocheck(hex));
+    }
+    return list;
+}
+
 int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uint32_t inline_max, struct remote_read *ret)
 {
     CLEANUP_JSON json_t *head = json_pack("{sssI}", "drive", r->drive, "inline", (json_int_t)inline_max);
     json_t *files = json_array();
+    bool direct = direct_wanted(&r->direct);
     json_object_set_new(head, "files", files);
+    if (direct)
+        json_object_set_new(head, "direct", json_true());
     for (size_t i = 0; i < n; i++) {
         json_t *f = json_pack("{sIsIsI}", "ino", (json_int_t)wants[i].ino, "first", (json_int_t)wants[i].first, "count",
                               (json_int_t)wants[i].count);
@@ -134,7 +157,29 @@ int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uin
         remote_read_fini(&rd);
     else
         *ret = rd;
+    if (!err && direct)
+        take_places(&r->direct, answer);
     return err;
+}
+
+void remote_expect(struct remote *r, const struct hash *h, size_t n)
+{
+    struct direct *d = &r->direct;
+    if (n == 0 || !direct_wanted(d) || direct_knows(d, &h[0]))
+        return;
+    CLEANUP_JSON json_t *body = json_pack("{ss}", "drive", r->drive);
+    CLEANUP_JSON json_t *o = NULL;
+    json_object_set_new(body, "chunks", hash_list(h, n));
+    int err = fs_post(r, "POST", "where", body, &o);
+    uint64_t seconds = 0;
+    json_t *places = NULL;
+    if (err && err != -ENOENT)
+        return;
+    /* an older gateway has no such path */
+    if (!err && (jsonx_u64(o, "seconds", &seconds) || jsonx_arr(o, "places", &places)))
+        return;
+    direct_take_places(d, places, seconds);
+    direct_take_absent(d, h, n);
 }
 
 static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
@@ -147,6 +192,8 @@ static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
 
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size)
 {
+    if (direct_get(&r->direct, h, ret, size))
+        return 0;
     CLEANUP_BUF struct buf path = {0};
     chunk_path(r, &path, h);
     struct http_request req = {.method = "GET", .path = path.data, .limit = CHUNK_ANSWER_MAX, .expect = size};
@@ -194,14 +241,8 @@ static int mark_missing(const json_t *rows, const struct hash *h, size_t n, bool
 int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_missing)
 {
     CLEANUP_JSON json_t *body = json_pack("{ss}", "drive", r->drive);
-    json_t *chunks = json_array();
-    json_object_set_new(body, "chunks", chunks);
-    for (size_t i = 0; i < n; i++) {
-        char hex[HASH_HEX_LEN + 1];
-        hash_hex(&h[i], hex);
-        json_array_append_new(chunks, json_string_nocheck(hex));
-        ret_missing[i] = false;
-    }
+    json_object_set_new(body, "chunks", hash_list(h, n));
+    memset(ret_missing, 0, n * sizeof *ret_missing);
     CLEANUP_JSON json_t *o = NULL;
     int err = fs_post(r, "POST", "missing", body, &o);
     if (err)

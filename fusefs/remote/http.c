@@ -5,8 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#define CONNECT_MS 5000L
-#define STALL_S 20L
+#define CONNECT_MS 5000u
+#define STALL_S 20u
 #define RETRY_AFTER_MAX_MS 5000 /* for one 429 */
 #define RETRY_TOTAL_MS 15000    /* for one exchange */
 #define BUFFER_BYTES (128L << 10)
@@ -110,26 +110,22 @@ static void set_method(CURL *c, const struct http_request *req)
     }
 }
 
-static void set_transport(CURL *c, const struct remote *r, const struct http_request *req)
+void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned stall_s)
 {
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_KEEPIDLE, 30L);
     curl_easy_setopt(c, CURLOPT_TCP_KEEPINTVL, 10L);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, req->stall_s ? (long)req->stall_s : STALL_S);
-    if (req->timeout_ms)
-        curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)stall_s);
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "cairn/" CAIRN_VERSION);
-    if (req->compressed)
-        curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-    if (r->loopback)
+    if (loopback)
         curl_easy_setopt(c, CURLOPT_PROXY, "");
 }
 
@@ -142,7 +138,11 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     if (req->expect)
         buf_reserve(&a->body, req->expect);
     struct curl_slist *headers = request_headers(req, token);
-    set_transport(c, r, req);
+    http_set_transport(c, r->loopback, CONNECT_MS, req->stall_s ? req->stall_s : STALL_S);
+    if (req->timeout_ms)
+        curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
+    if (req->compressed)
+        curl_easy_setopt(c, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     set_method(c, req);
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);

@@ -2,6 +2,7 @@
 #ifndef CAIRN_FUSEFS_REMOTE_HTTP_H
 #define CAIRN_FUSEFS_REMOTE_HTTP_H
 #include "common/curl_pool.h"
+#include "fusefs/remote/direct.h"
 #include "fusefs/remote/remote.h"
 
 #define API "/api/v1"
@@ -13,6 +14,7 @@ struct remote {
     char *base; /* "http://host:port", no slash at the end */
     bool loopback;
     struct curl_pool connections;
+    struct direct direct;
     pthread_mutex_t lock; /* guards all below; never held across a network call */
     pthread_cond_t refreshed;
     char *access, *refresh;
@@ -54,6 +56,9 @@ void http_answer_fini(struct http_answer *a);
 int http_exchange(struct remote *r, const struct http_request *req, struct http_answer *a);
 /* One try with this token (NULL: none). */
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a);
+
+/* What every handle of ours is given: no signals, HTTP/1.1, kept alive, bounded waits; no proxy for this machine. */
+void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned stall_s);
 
 /* tokens.c: 0: there is a token other than `stale` now. -EACCES: sign in again. */
 int tokens_renew(struct remote *r, const char *stale);

@@ -15,6 +15,7 @@ struct remote *remote_new(const char *url, const char *access, const char *refre
     for (size_t n = strlen(r->base); n && r->base[n - 1] == '/'; n--)
         r->base[n - 1] = 0;
     curl_pool_init(&r->connections);
+    direct_init(&r->direct);
     r->loopback = url_is_loopback(r->base);
     r->access = mem_strdup(access);
     r->refresh = mem_strdup(refresh);
@@ -33,6 +34,7 @@ void remote_free(struct remote *r)
     if (!r)
         return;
     curl_pool_fini(&r->connections);
+    direct_fini(&r->direct);
     free(r->base);
     free(r->access);
     free(r->refresh);
@@ -44,6 +46,19 @@ void remote_free(struct remote *r)
 const char *remote_url(const struct remote *r)
 {
     return r->base;
+}
+
+void remote_set_direct(struct remote *r, bool on)
+{
+    r->direct.unwanted = !on;
+}
+
+void remote_direct_figures(struct remote *r, struct remote_direct *ret)
+{
+    struct direct *d = &r->direct;
+    *ret = (struct remote_direct){.fetched = atomic_load(&d->fetched), .sent = atomic_load(&d->sent)};
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+    ret->state = d->unwanted ? "off" : d->offer == DIRECT_NOT_OFFERED ? "not offered" : d->again_ms ? "unreachable" : "on";
 }
 
 int answer_object(const struct http_answer *a, json_t **ret)

@@ -116,7 +116,9 @@ struct remote_want {
 };
 void remote_read_fini(struct remote_read *r);
 int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uint32_t inline_max, struct remote_read *ret);
-/* Fetches one chunk, decoded and verified, into ret[0..size). -ENOENT, -EBADMSG. */
+/* h[0] is fetched next, and the others perhaps soon: where they lie in the object store is asked for, all at once, if it is not known. A hint: it cannot fail. n ≤ 64. */
+void remote_expect(struct remote *r, const struct hash *h, size_t n);
+/* Fetches one chunk, decoded and verified, into ret[0..size): from the object store where that can be, else through the gateway. -ENOENT, -EBADMSG. */
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size);
 /* Stores a chunk (compressed here if that helps). */
 int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, uint32_t size);
@@ -137,6 +139,13 @@ void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, c
    batch-out-of-order and batch-differs are -ESTALE with the number that the gateway knows (UINT64_MAX: it did not say). */
 int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, unsigned stall_s, json_t **ret_results,
                       uint64_t *ret_seq, uint64_t *ret_last);
+/* Chunks straight from and to the object store: on, unless this says no. Before other threads use r. */
+void remote_set_direct(struct remote *r, bool on);
+struct remote_direct {
+    const char *state;      /* "on", "off" (not wanted), "not offered", "unreachable"; static */
+    uint64_t fetched, sent; /* plain bytes that did not pass the gateway */
+};
+void remote_direct_figures(struct remote *r, struct remote_direct *ret);
 int remote_seq(struct remote *r, uint64_t *ret);
 int remote_statfs(struct remote *r, uint64_t *ret_used, uint64_t *ret_quota, uint64_t *ret_files);
 /* Touches as JSON array; -ESTALE for 410. */

@@ -212,6 +212,7 @@ static const struct meta_ops sqlite_ops = {
     .cursor_get = sqlite_cursor_get,
     .cursor_put = sqlite_cursor_put,
     .chunk_get = sqlite_chunk_get,
+    .chunks_find = sqlite_chunks_find,
     .chunks_known = sqlite_chunks_known,
     .chunks_add = sqlite_meta_chunks_add,
     .chunks_inline = sqlite_chunks_inline,

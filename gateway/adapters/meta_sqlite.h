@@ -155,6 +155,7 @@ int sqlite_applied_put(struct meta_tx *tx, const struct uuid *journal, uint64_t 
 int sqlite_applied_confirm(struct meta_tx *tx, const struct uuid *journal, uint64_t upto);
 /* meta_sqlite_chunks.c */
 int sqlite_chunk_get(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
+int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret);
 int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
 int sqlite_meta_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),

@@ -42,6 +42,30 @@ int sqlite_chunk_get(struct meta *m, const struct uuid *drive, const struct hash
     return err ? err : get_chunk(&q, ret);
 }
 
+int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret)
+{
+    READER(c, m);
+    QUERY(q, c, "SELECT size, stored_size, codec, pack, place FROM chunk WHERE drive = ?1 AND hash = ?2");
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (struct chunk_row){.hash = h[i]};
+        put_id(&q, drive);
+        put_hash(&q, &h[i]);
+        int found = query_step(&q);
+        if (found < 0)
+            return found;
+        if (found) {
+            ret[i].size = get_u32(&q);
+            ret[i].stored_size = get_u32(&q);
+            ret[i].codec = (enum codec)get_int(&q);
+            get_text(&q, ret[i].pack, sizeof ret[i].pack);
+            uint64_t place = get_int(&q);
+            ret[i].offset = ret[i].pack[0] ? place : 0;
+        }
+        query_again(&q);
+    }
+    return 0;
+}
+
 int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret)
 {
     READER(c, m);

@@ -204,6 +204,7 @@ const struct route fs_routes[] = {
     {HTTP_GET, FS_BASE "/chunk", fs_chunk_get, 0, 0},
     {HTTP_PUT, FS_BASE "/chunk", fs_chunk_put, 0, CHUNK_SIZE_MAX},
     {HTTP_POST, FS_BASE "/missing", fs_missing, 0, JSON_MAX},
+    {HTTP_POST, FS_BASE "/where", fs_where, 0, JSON_MAX},
     {HTTP_GET, FS_BASE "/versions", fs_versions, 0, 0},
     {HTTP_GET, FS_BASE "/dead", fs_dead, 0, 0},
     {HTTP_GET, FS_BASE "/moment", fs_moment, 0, 0},

@@ -46,4 +46,5 @@ enum call_state fs_read(struct call *c);        /* fs_content.c */
 enum call_state fs_chunk_get(struct call *c);
 enum call_state fs_chunk_put(struct call *c);
 enum call_state fs_missing(struct call *c);
+enum call_state fs_where(struct call *c);       /* fs_direct.c */
 #endif

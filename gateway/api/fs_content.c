@@ -2,6 +2,7 @@
 #include "common/errname.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
+#include "gateway/api/direct.h"
 #include "gateway/api/framed.h"
 #include "gateway/api/fs.h"
 
@@ -158,8 +159,9 @@ struct want {
 struct reading {
     struct app *app;
     struct meta_tx *tx;
-    struct buf *files, contents_head, contents;
-    size_t contents_max, n_contents;
+    struct buf *files, contents_head, contents, places;
+    size_t contents_max, n_contents, n_places;
+    bool direct; /* the client fetches what is in the object store there */
     size_t chunks_left; /* of READ_CHUNKS_MAX */
 };
 
@@ -167,30 +169,50 @@ static void reading_fini(struct reading *r)
 {
     buf_fini(&r->contents_head);
     buf_fini(&r->contents);
+    buf_fini(&r->places);
 }
 
-/* Lets small chunks come along while there is room; what does not fit or cannot be read is fetched by the client itself. */
+static bool room_along(const struct reading *r)
+{
+    return (r->contents.len < r->contents_max && r->n_contents < FRAMED_CONTENTS_MAX) || (r->direct && r->n_places < DIRECT_PLACES_MAX);
+}
+
+static void read_place(struct reading *r, const struct chunk_row *row)
+{
+    if (!r->direct || !row->pack[0] || r->n_places == DIRECT_PLACES_MAX)
+        return;
+    if (direct_put_place(r->app, &r->places, row) == 0)
+        r->n_places++;
+}
+
+static bool read_inline(struct reading *r, struct chunk_row *row)
+{
+    size_t before = r->contents.len;
+    if (row->stored_size > CHUNK_INLINE_MAX || before >= r->contents_max || row->stored_size > r->contents_max - before || r->n_contents == FRAMED_CONTENTS_MAX)
+        return false;
+    if (stored_bytes(r->app, &r->tx->drive.id, row, &r->contents)) {
+        r->contents.len = before;
+        return false;
+    }
+    if (r->n_contents++)
+        buf_append(&r->contents_head, ",", 1);
+    framed_describe(&r->contents_head, row);
+    return true;
+}
+
+/* Lets small chunks come along while there is room, and of others where they are; what does not fit or cannot be read is fetched by the client itself. */
 static void read_along(struct reading *r, const struct chunk_ref *refs, size_t n)
 {
     size_t tries = 0;
-    for (size_t i = 0; i < n && tries < READ_INLINE_TRIES && r->contents.len < r->contents_max; i++) {
-        struct chunk_row row;
+    for (size_t i = 0; i < n && tries < READ_INLINE_TRIES && room_along(r); i++) {
+        CLEANUP(chunk_row_fini) struct chunk_row row = {0};
         if (hash_is_zero(&refs[i].hash))
             continue;
         tries++;
-        if (r->n_contents == FRAMED_CONTENTS_MAX || r->app->meta->ops->chunk_get(r->app->meta, &r->tx->drive.id, &refs[i].hash, &row))
+        if (r->app->meta->ops->chunk_get(r->app->meta, &r->tx->drive.id, &refs[i].hash, &row))
             return;
-        size_t before = r->contents.len;
-        if (row.stored_size <= CHUNK_INLINE_MAX && row.stored_size <= r->contents_max - before) {
-            if (stored_bytes(r->app, &r->tx->drive.id, &row, &r->contents) == 0) {
-                if (r->n_contents++)
-                    buf_append(&r->contents_head, ",", 1);
-                framed_describe(&r->contents_head, &row);
-            } else {
-                r->contents.len = before;
-            }
-        }
-        chunk_row_fini(&row);
+        if (!read_inline(r, &row))
+            read_place(r, &row);
     }
 }
 
@@ -283,6 +305,13 @@ static enum call_state read_answer(struct call *c, struct reading *r)
     if (r->contents_head.len)
         buf_append(&c->out, r->contents_head.data, r->contents_head.len);
     jout_close(&c->out, ']');
+    if (r->direct) {
+        jout_u64(&c->out, "placeSeconds", DIRECT_READ_SECONDS);
+        jout_open(&c->out, "places", '[');
+        if (r->places.len)
+            buf_append(&c->out, r->places.data, r->places.len);
+        jout_close(&c->out, ']');
+    }
     jout_close(&c->out, '}');
     snprintf(head, sizeof head, "%zu", c->out.len);
     if (r->contents.len)
@@ -301,20 +330,21 @@ enum call_state fs_read(struct call *c)
     struct drive_row drive;
     json_t *list;
     uint64_t inline_max = 0;
+    bool direct = false;
     if (!body)
         return CALL_DONE;
-    int err = jsonx_u64(body, "inline", &inline_max);
-    if ((err && err != -ENOENT) || jsonx_str(body, "drive", &text) || jsonx_arr(body, "files", &list) || json_array_size(list) > READ_FILES_MAX)
+    if (jsonx_u64(body, "inline", &inline_max) == -EINVAL || jsonx_bool(body, "direct", &direct) == -EINVAL || jsonx_str(body, "drive", &text) || jsonx_arr(body, "files", &list) || json_array_size(list) > READ_FILES_MAX)
         return call_problem(c, 400, "bad-json", "read needs drive and files, at most %d", READ_FILES_MAX);
     if (!roles_drive(c, text, ROLE_VIEWER, &drive))
         return CALL_DONE;
     CLEANUP_SNAPSHOT struct meta_tx *tx = NULL;
-    err = app->meta->ops->snapshot(app->meta, &drive.id, &tx);
+    int err = app->meta->ops->snapshot(app->meta, &drive.id, &tx);
     if (err) {
         tx = NULL;
         return fs_fail(c, err, "the drive");
     }
     CLEANUP(reading_fini) struct reading r = {.app = app, .tx = tx, .files = &c->out, .chunks_left = READ_CHUNKS_MAX};
+    r.direct = direct && direct_reads(app);
     r.contents_max = inline_max > READ_INLINE_MAX ? READ_INLINE_MAX : inline_max;
     jout_open(&c->out, NULL, '{');
     jout_u64(&c->out, "seq", tx->drive.seq);

@@ -251,6 +251,8 @@ struct meta_ops {
 
     /* ---- chunks (part of the writing transaction that this thread has open, else short ones of their own) ---- */
     int (*chunk_get)(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
+    /* Where h[n] are: rows without their bytes into ret[n]; stored_size 0 where the drive has no such chunk. */
+    int (*chunks_find)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret);
     /* Which of h[n] the drive has; ret[i]. */
     int (*chunks_known)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
     /* Adds rows; one that is there already is left (and its age renewed). */

@@ -184,6 +184,7 @@ static void send_some(struct conn *c)
             return;
         }
         advance(c, (size_t)n);
+        metric_add(c->server->m_sent, (double)n);
         deadline(c, SEND_IDLE_MS);
     }
     sent(c);
@@ -369,8 +370,10 @@ void conn_spooled(struct request *rq)
 static size_t receive(struct conn *c, char *p, size_t n)
 {
     ssize_t got = recv(c->fd, p, n, MSG_DONTWAIT);
-    if (got > 0)
+    if (got > 0) {
+        metric_add(c->server->m_received, (double)got);
         return (size_t)got;
+    }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
         conn_close(c); /* a request that is not whole runs no handler */
     return 0;

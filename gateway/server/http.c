@@ -278,6 +278,8 @@ static void start_metrics(struct http_server *s)
     s->m_refused = metric_get(METRIC_COUNTER, "cairn_http_connections_refused_total", "", "Connections over the limit.");
     s->m_sockets = metric_get(METRIC_GAUGE, "cairn_ws_connections", "", "Open WebSockets.");
     s->m_shed = metric_get(METRIC_COUNTER, "cairn_http_shed_total", "", "Requests answered 503 since too many waited.");
+    s->m_received = metric_get(METRIC_COUNTER, "cairn_http_received_bytes_total", "", "Bytes of requests, heads and bodies.");
+    s->m_sent = metric_get(METRIC_COUNTER, "cairn_http_sent_bytes_total", "", "Bytes of answers, heads and bodies.");
     s->m_queue = metric_get(METRIC_GAUGE, "cairn_http_queue_length", "", "Jobs that wait for a worker.");
 }
 

@@ -71,7 +71,7 @@ struct http_server {
     size_t n_protocols;
     bool epoll_adopted, ended;
     int64_t drain_until_ms;
-    struct metric *m_connections, *m_sockets, *m_queue, *m_refused, *m_shed;
+    struct metric *m_connections, *m_sockets, *m_queue, *m_refused, *m_shed, *m_received, *m_sent;
 
     /* any thread */
     pthread_mutex_t lock; /* guards jobs, closed */

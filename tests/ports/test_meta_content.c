@@ -223,6 +223,17 @@ static void a_chunk_is_kept_once_and_moves_into_a_pack(void **state)
     assert_int_equal(CALL(f, chunk_get, &f->drive.id, &h[0], &got), 0);
     assert_string_equal(got.pack, "packs/1");
     assert_int_equal(got.offset, 4096);
+    struct chunk_row found[3];
+    assert_int_equal(CALL(f, chunks_find, &f->drive.id, h, 3, found), 0);
+    assert_string_equal(found[0].pack, "packs/1");
+    assert_int_equal(found[0].offset, 4096);
+    assert_int_equal(found[0].size, 99);
+    assert_int_equal(found[0].codec, CODEC_ZSTD);
+    assert_memory_equal(&found[0].hash, &h[0], sizeof h[0]);
+    assert_int_equal(found[1].stored_size, 0);
+    assert_int_equal(found[2].stored_size, 5);
+    assert_string_equal(found[2].pack, "");
+    assert_true(found[2].offset == 0 && !found[2].bytes);
     assert_null(got.bytes);
     chunk_row_fini(&got);
     assert_int_equal(CALL(f, chunk_get, &f->drive.id, &c[1].hash, &got), 0);

@@ -94,14 +94,11 @@ static void answer(struct fixture *f, int status, const char *headers, const cha
     f->g.text_len = 0;
 }
 
-static int begin(void **state)
+/* As a driver that has just started. */
+static void connect_anew(struct fixture *f)
 {
-    struct fixture *f = mem_alloc(sizeof *f);
-    pthread_mutex_init(&f->g.lock, NULL);
-    f->g.http.handle = handle;
-    f->g.http.ctx = &f->g;
-    fake_start(&f->g.http, 0);
     char url[64];
+    remote_free(f->r);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", f->g.http.port);
     f->r = remote_new(url, "token-0", "refresh-0", saved, f);
     answer(f, 200, NULL, mounted);
@@ -110,6 +107,16 @@ static int begin(void **state)
     uuid_new(&journal);
     assert_int_equal(remote_mount(f->r, "d", "test", &journal, false, &info), 0);
     assert_int_equal(info.batch_max, 16);
+}
+
+static int begin(void **state)
+{
+    struct fixture *f = mem_alloc(sizeof *f);
+    pthread_mutex_init(&f->g.lock, NULL);
+    f->g.http.handle = handle;
+    f->g.http.ctx = &f->g;
+    fake_start(&f->g.http, 0);
+    connect_anew(f);
     *state = f;
     return 0;
 }
@@ -269,6 +276,53 @@ static void chunks_are_verified(void **state)
     assert_int_equal(remote_chunk_get(f->r, &h, got, 5), -ENOENT);
 }
 
+/* A gateway may name any place; what is strange is left out, what is not the chunk is not believed, and in any case the gateway itself is asked. */
+static void places_are_hints(void **state)
+{
+    struct fixture *f = *state;
+    struct hash h;
+    char got[5];
+    hash_bytes("hello", 5, &h);
+    static const char *const odd[] = {
+        "{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":5,\"codec\":\"lzma\",\"offset\":0,\"url\":\"http://127.0.0.1:1/\"}",
+        "{\"sha256\":\"" HELLO "\",\"size\":4000000000,\"stored\":4000000000,\"codec\":\"raw\",\"offset\":0,\"url\":\"http://127.0.0.1:1/\"}",
+        "{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":70,\"codec\":\"raw\",\"offset\":0,\"url\":\"http://127.0.0.1:1/\"}",
+        "{\"sha256\":\"" HELLO "\",\"size\":6,\"stored\":6,\"codec\":\"raw\",\"offset\":0,\"url\":\"http://127.0.0.1:1/\"}",
+        "{\"sha256\":\"12\",\"size\":5,\"stored\":5,\"codec\":\"raw\",\"offset\":0,\"url\":\"http://127.0.0.1:1/\"}",
+        "{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":5,\"codec\":\"raw\",\"offset\":-1,\"url\":\"http://127.0.0.1:1/\"}",
+        "7", "{}",
+    };
+    struct remote_direct figures;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        CLEANUP_FREE char *text = mem_printf("{\"seconds\":900,\"places\":[%s]}", odd[i]);
+        answer(f, 200, NULL, text);
+        remote_expect(f->r, &h, 1);
+        answer(f, 200, "X-Cairn-Codec: raw\r\n", "hello");
+        assert_int_equal(remote_chunk_get(f->r, &h, got, 5), 0);
+        remote_direct_figures(f->r, &figures);
+        assert_string_equal(figures.state, "on"); /* nothing was tried */
+        connect_anew(f);
+    }
+    /* one that leads to a file of this machine, and one where nobody listens */
+    static const char *const urls[] = {"file:///etc/hostname", "http://127.0.0.1:1/"};
+    for (size_t i = 0; i < 2; i++) {
+        CLEANUP_FREE char *text =
+            mem_printf("{\"seconds\":900,\"places\":[{\"sha256\":\"" HELLO "\",\"size\":5,\"stored\":5,\"codec\":\"raw\",\"offset\":0,\"url\":\"%s\"}]}", urls[i]);
+        answer(f, 200, NULL, text);
+        remote_expect(f->r, &h, 1);
+        answer(f, 200, "X-Cairn-Codec: raw\r\n", "hello");
+        assert_int_equal(remote_chunk_get(f->r, &h, got, 5), 0);
+        remote_direct_figures(f->r, &figures);
+        assert_string_equal(figures.state, "unreachable");
+        connect_anew(f);
+    }
+    /* an older gateway, or one whose store is not for clients: not asked again */
+    answer(f, 404, NULL, "{}");
+    remote_expect(f->r, &h, 1);
+    remote_direct_figures(f->r, &figures);
+    assert_string_equal(figures.state, "not offered");
+}
+
 static void batch_answers_fit_the_batch(void **state)
 {
     struct fixture *f = *state;
@@ -383,6 +437,7 @@ int main(void)
         TEST(changes_that_lead_nowhere_are_refused),
         TEST(frames_are_checked_against_their_head_and_hashes),
         TEST(chunks_are_verified),
+        TEST(places_are_hints),
         TEST(batch_answers_fit_the_batch),
         TEST(a_token_is_renewed_once_for_all_threads),
         TEST(a_repeated_renewal_carries_the_same_key),
