@@ -267,6 +267,15 @@ static int from_command_line(enum verb verb, int argc, char *const *argv, struct
     return 0;
 }
 
+/* Of several processes, each advertises a port of its own, counted from the one that is given. */
+static bool can_be_counted_from(const char *url, unsigned n)
+{
+    const char *colon = strrchr(url, ':');
+    char *end;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    return isdigit((unsigned char)colon[1]) && (!*end || strcmp(end, "/") == 0) && port + n - 1 <= 65535;
+}
+
 /* What only shows when all is known. */
 static int complete(enum verb verb, struct config *c, struct buf *ret_error)
 {
@@ -284,8 +293,10 @@ static int complete(enum verb verb, struct config *c, struct buf *ret_error)
         buf_append_str(ret_error, "where the metadata is must be said: --embedded DIR, or --meta URL");
     else if (verb & NEEDS_STORES && !c->objects)
         buf_append_str(ret_error, "where the chunks are must be said: --embedded DIR, or --objects URL");
-    else if (c->workers > 1)
+    else if (c->workers > 1 && strncmp(c->meta, "sqlite:", 7) == 0)
         buf_appendf(ret_error, "--workers %u: with SQLite a gateway is one process, whose memory holds the leases of its mounts; use 1", c->workers);
+    else if (c->workers > 1 && c->advertise && !can_be_counted_from(c->advertise, c->workers))
+        buf_appendf(ret_error, "--advertise \"%s\": with --workers %u it must end in a port, from which the processes count on, up to 65535", c->advertise, c->workers);
     else
         return 0;
     return -EINVAL;

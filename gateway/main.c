@@ -68,7 +68,7 @@ static int run(const struct program_verb *v, const struct config *c)
     if (c->embedded && mkdir(c->embedded, 0700) != 0 && errno != EEXIST)
         return failed(c->embedded, -errno);
     if (v->verb == VERB_SERVE)
-        return serve_run(c);
+        return c->workers > 1 ? serve_workers(c) : serve_run(c, -1);
     if (v->verb == VERB_WORKER)
         return worker_run(c);
     struct meta *meta;

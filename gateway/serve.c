@@ -138,6 +138,7 @@ static struct http_server *make_server(struct gateway *g)
         .spool_dir = g->spool,
         .body_memory_max = BODY_MEMORY_MAX,
         .queue_max = g->config->queue_max,
+        .reuse_port = g->config->workers > 1,
         .rate_limit = g->config->rate_limit,
         .app = &g->app,
         .authenticate = auth_authenticate,
@@ -189,7 +190,7 @@ static int build(struct gateway *g)
 static void tear_down(struct gateway *g)
 {
     struct app *app = &g->app;
-    if (g->port_file)
+    if (g->port_file && g->config->workers == 1) /* else others are still there */
         unlink(g->port_file);
     if (g->jobs)
         jobs_stop(g->jobs);
@@ -222,7 +223,7 @@ static void tear_down(struct gateway *g)
         close(g->lock);
 }
 
-static void announce(struct gateway *g)
+static void announce(struct gateway *g, int ready_fd)
 {
     const char *listen = g->config->listen;
     int host = (int)(strrchr(listen, ':') - listen), port = http_server_port(g->app.server);
@@ -233,16 +234,18 @@ static void announce(struct gateway *g)
             log_warn("%s: %s", g->port_file, strerror(-err));
     }
     log_info("listening on http://%.*s:%d", host, listen, port);
+    if (ready_fd >= 0 && write(ready_fd, "", 1) != 1)
+        log_warn("nobody waits for this process any more");
 }
 
-int serve_run(const struct config *c)
+int serve_run(const struct config *c, int ready_fd)
 {
     struct gateway g = {.config = c, .lock = -1};
     int status = 1;
     handle_signals();
     if (build(&g) == 0) {
         serving = g.app.server;
-        announce(&g);
+        announce(&g, ready_fd);
         if (told_to_end)
             http_server_stop(g.app.server, DRAIN_MS); /* it came before there was a server to tell */
         status = http_server_run(g.app.server) == 0 ? 0 : 1;

@@ -119,6 +119,9 @@ struct pool;
 struct http_server *http_server_new(const struct http_config *cfg, const struct route *routes, size_t n_routes,
                                     const struct ws_protocol *protocols, size_t n_protocols);
 int http_server_port(struct http_server *s);
+/* Keeps an address for several processes that are to share it (reuse_port): a descriptor, bound and not listening, so that it gets no connection; the caller closes it when they have ended. -EADDRINUSE
+   where anybody listens there already, even one who would share it. Logged. */
+int http_reserve_address(const char *listen, int *ret_port);
 struct pool *http_server_pool(struct http_server *s);
 void *http_server_app(struct http_server *s); /* http_config.app */
 /* Runs fn(arg) on the loop thread soon; from any thread. */

@@ -83,25 +83,76 @@ static int resolve(const char *listen, struct addrinfo **ret)
     return getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret) == 0 ? 0 : -EINVAL;
 }
 
-static int open_socket(struct http_server *s, const struct addrinfo *a)
+static int port_of(int fd)
+{
+    struct sockaddr_storage at;
+    socklen_t len = sizeof at;
+    if (getsockname(fd, (struct sockaddr *)&at, &len) != 0)
+        return -errno;
+    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port : ((struct sockaddr_in *)&at)->sin_port);
+}
+
+/* A bound socket. */
+static int bind_socket(const struct addrinfo *a, bool shared)
 {
     CLEANUP_CLOSE int fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
     int one = 1;
     if (fd < 0)
         return -errno;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (s->cfg.reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
+    if (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
         return -errno;
-    if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0)
+    if (bind(fd, a->ai_addr, a->ai_addrlen) != 0)
         return -errno;
-    struct sockaddr_storage at;
-    socklen_t len = sizeof at;
-    if (getsockname(fd, (struct sockaddr *)&at, &len) != 0)
-        return -errno;
-    s->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port : ((struct sockaddr_in *)&at)->sin_port);
     int mine = fd;
     fd = -1;
     return mine;
+}
+
+static int open_socket(struct http_server *s, const struct addrinfo *a)
+{
+    CLEANUP_CLOSE int fd = bind_socket(a, s->cfg.reuse_port);
+    if (fd < 0)
+        return fd;
+    if (listen(fd, SOMAXCONN) != 0)
+        return -errno;
+    s->port = port_of(fd);
+    if (s->port < 0)
+        return s->port;
+    int mine = fd;
+    fd = -1;
+    return mine;
+}
+
+/* Not shared, first: that alone fails where one listens who would share it. */
+static int reserve(struct addrinfo *a, int *ret_port)
+{
+    int alone = bind_socket(a, false);
+    if (alone < 0)
+        return alone;
+    *ret_port = port_of(alone);
+    close(alone);
+    in_port_t port = htons((uint16_t)*ret_port);
+    if (a->ai_family == AF_INET6)
+        ((struct sockaddr_in6 *)a->ai_addr)->sin6_port = port;
+    else
+        ((struct sockaddr_in *)a->ai_addr)->sin_port = port;
+    return bind_socket(a, true);
+}
+
+int http_reserve_address(const char *listen, int *ret_port)
+{
+    struct addrinfo *list = NULL;
+    int fd = resolve(listen, &list);
+    if (fd == 0) {
+        fd = -EADDRNOTAVAIL;
+        for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
+            fd = reserve(a, ret_port);
+        freeaddrinfo(list);
+    }
+    if (fd < 0)
+        log_error("cannot listen on %s: %s", listen, strerror(-fd));
+    return fd;
 }
 
 int listener_start(struct http_server *s)
