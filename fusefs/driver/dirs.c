@@ -192,11 +192,11 @@ void dirs_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     fuse_reply_err(req, 0);
 }
 
-/* Names are with the gateway when the call that made them returns. */
+/* Names are with the gateway when the call that made them returns, and on its disk when this does. */
 void dirs_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
     (void)id;
     (void)datasync;
     (void)fi;
-    fuse_reply_err(req, 0);
+    fuse_reply_err(req, mount_errno(mount_sync_names(mount_of(req))));
 }

@@ -216,6 +216,11 @@ void files_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, of
     fuse_reply_write(req, (size_t)n);
 }
 
+int mount_sync_names(struct mount *m)
+{
+    return m->options.writeback ? 0 : opqueue_sync(m->ops);
+}
+
 static int publish_handle(struct mount *m, struct handle *h, bool last)
 {
     if (h->node && locks_lost(m, h))
@@ -229,6 +234,8 @@ void files_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     struct mount *m = mount_of(req);
     struct handle *h = handle_of(fi);
     int err = publish_handle(m, h, false);
+    if (!err && h->made && !h->wrote)
+        err = mount_sync_names(m); /* an empty file is as safe when close returns as one with content */
     if (h->node)
         locks_close(m, h, fi->lock_owner, false);
     fuse_reply_err(req, mount_errno(err));
@@ -269,6 +276,8 @@ void files_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_i
     (void)id;
     (void)datasync;
     int err = publish_handle(mount_of(req), handle_of(fi), false);
+    if (!err)
+        err = mount_sync_names(mount_of(req));
     fuse_reply_err(req, mount_errno(err));
 }
 

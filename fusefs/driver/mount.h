@@ -53,6 +53,7 @@ struct handle {
     struct content *content; /* a reference */
     int flags;
     _Atomic bool wrote;
+    _Atomic bool made; /* the file was created with it */
     _Atomic bool locked; /* a lock was taken through it, in this session of locks: */
     _Atomic uint32_t lock_session;
     pthread_mutex_t lock; /* guards listing */
@@ -128,6 +129,8 @@ void dirs_free_handle(struct handle *h);
 
 /* ---- files.c ---- */
 struct content *mount_content(struct mount *m, struct node *n, const struct attr *a); /* a reference; kept by the node as well */
+/* Returns when every name and attribute that was changed before is on the gateway's disk: 0 or -EIO. With write-back, which promises less, at once. */
+int mount_sync_names(struct mount *m);
 /* Commits what is unsent of a node's content. last: its last writer closes. */
 int mount_publish(struct mount *m, struct node *n, struct content *c, bool last);
 

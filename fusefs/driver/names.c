@@ -264,6 +264,7 @@ void names_create(fuse_req_t req, fuse_ino_t parent_id, const char *name, mode_t
     } else {
         struct fuse_entry_param e;
         struct handle *h = files_handle(m, n, &a, fi->flags);
+        h->made = true;
         fi->fh = (uint64_t)(uintptr_t)h;
         fi->keep_cache = 1;
         mount_entry(m, parent, n, &a, &e);

@@ -22,7 +22,7 @@ static json_t *contents_to_json(const struct remote_inline *const *contents, siz
     return rows;
 }
 
-void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
+void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, bool lazy, const struct op *ops, size_t n_ops,
                          const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len)
 {
     CLEANUP_JSON json_t *head = json_object();
@@ -36,6 +36,8 @@ void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, c
     }
     jsonx_set_u64(head, "batch", batch);
     jsonx_set_u64(head, "confirmed", confirmed);
+    if (lazy)
+        json_object_set_new_nocheck(head, "lazy", json_true());
     json_t *rows = json_array();
     for (size_t i = 0; i < n_ops; i++)
         json_array_append_new(rows, op_to_json(&ops[i]));
@@ -91,7 +93,7 @@ int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const str
     for (size_t i = 0; i < n_contents; i++)
         list[i] = &contents[i];
     size_t head_len;
-    remote_batch_encode(r, batch, confirmed, ops, n_ops, list, n_contents, &body, &head_len);
+    remote_batch_encode(r, batch, confirmed, false, ops, n_ops, list, n_contents, &body, &head_len);
     CLEANUP_JSON json_t *rows = NULL;
     int err = remote_batch_send(r, &body, head_len, n_ops, 0, &rows, ret_seq, ret_last);
     for (size_t i = 0; !err && i < n_ops; i++)

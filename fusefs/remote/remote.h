@@ -132,8 +132,9 @@ struct remote_inline {
 };
 int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
                  const struct remote_inline *contents, size_t n_contents, struct op_result *results, uint64_t *ret_seq, uint64_t *ret_last);
-/* The same in two steps, for a batch that is sent again until it is answered: the bytes are made once. head_len: what the head takes of them. */
-void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
+/* The same in two steps, for a batch that is sent again until it is answered: the bytes are made once. lazy: the answer need not wait for the gateway's disk.
+   head_len: what the head takes of them. */
+void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, bool lazy, const struct op *ops, size_t n_ops,
                          const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len);
 /* results: the array of the answer, n_ops long, owned by the caller. stall_s: without a byte for so long it is -EHOSTUNREACH, 0: the usual 20. Errors as remote_batch; 409
    batch-out-of-order and batch-differs are -ESTALE with the number that the gateway knows (UINT64_MAX: it did not say). */

@@ -39,6 +39,7 @@ struct group {
 struct batch {
     struct group *first;
     size_t n_groups, n_ops, n_contents;
+    bool lazy; /* nothing in it has to be on the disk before a second */
     uint64_t number;
     struct buf body; /* empty: not yet encoded */
     size_t head_len;
@@ -62,6 +63,7 @@ struct opqueue {
     bool stop;
     struct batch *resend; /* for the sender thread */
     uint64_t last;        /* the highest number that was answered */
+    bool unsynced;        /* what was answered last may not be on the gateway's disk yet */
     size_t solo;          /* so many groups are sent alone: one of them made a batch be refused */
 };
 
@@ -151,6 +153,15 @@ static void batch_free(struct batch *b)
     free(b);
 }
 
+/* Names and attributes are on the gateway's disk within a second; what close, fsync and locks promise is there before the answer. */
+static bool may_be_lazy(const struct group *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (g->ops[i].kind > OP_REMOVEXATTR)
+            return false;
+    return g->n != 0;
+}
+
 /* From the front, as many as fit; at least one. */
 static struct batch *take(struct opqueue *q)
 {
@@ -158,6 +169,7 @@ static struct batch *take(struct opqueue *q)
     size_t most = q->batch_max, bytes = 0;
     struct group **end = &b->first;
     b->number = q->last + 1;
+    b->lazy = true;
     while (q->head) {
         struct group *g = q->head;
         if (b->n_groups && (q->solo || b->n_ops + g->n > most || bytes + g->bytes > BATCH_BYTES))
@@ -170,6 +182,7 @@ static struct batch *take(struct opqueue *q)
         b->n_groups++;
         b->n_ops += g->n;
         b->n_contents += g->n_contents;
+        b->lazy &= may_be_lazy(g);
         bytes += g->bytes;
     }
     if (!q->head)
@@ -185,12 +198,13 @@ static void encode(struct opqueue *q, struct batch *b)
     CLEANUP_FREE const struct remote_inline **contents = mem_calloc(b->n_contents, sizeof *contents);
     size_t n = 0, k = 0;
     for (const struct group *g = b->first; g; g = g->next) {
-        memcpy(&ops[n], g->ops, g->n * sizeof *ops);
+        if (g->n)
+            memcpy(&ops[n], g->ops, g->n * sizeof *ops);
         n += g->n;
         for (size_t i = 0; i < g->n_contents; i++)
             contents[k++] = &g->contents[i];
     }
-    remote_batch_encode(q->remote, b->number, b->number - 1, ops, n, contents, k, &b->body, &b->head_len);
+    remote_batch_encode(q->remote, b->number, b->number - 1, b->lazy, ops, n, contents, k, &b->body, &b->head_len);
 }
 
 static void begin_touching(struct opqueue *q)
@@ -251,6 +265,7 @@ static void answered(struct opqueue *q, struct batch *b, const json_t *rows)
     struct group *behind = deliver(q, b, rows);
     end_touching(q);
     q->last = b->number;
+    q->unsynced = b->lazy; /* one that is there brings all before it along */
     struct group *next;
     for (struct group *g = b->first; g != behind; g = next) {
         next = g->next;
@@ -375,11 +390,9 @@ static bool give_up(struct opqueue *q, struct group *g)
     return true;
 }
 
-int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct remote_inline *contents, size_t n_contents,
-                struct op_result *results)
+static int run(struct opqueue *q, const struct op *ops, size_t n, const struct remote_inline *contents, size_t n_contents,
+               struct op_result *results)
 {
-    if (n == 0)
-        return 0;
     struct group *g = mem_alloc(sizeof *g);
     *g = (struct group){.ops = ops, .n = n, .contents = contents, .n_contents = n_contents, .results = results};
     for (size_t i = 0; i < n_contents; i++)
@@ -405,6 +418,22 @@ int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct 
     }
     group_free(g);
     return 0;
+}
+
+int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct remote_inline *contents, size_t n_contents,
+                struct op_result *results)
+{
+    return n ? run(q, ops, n, contents, n_contents, results) : 0;
+}
+
+int opqueue_sync(struct opqueue *q)
+{
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
+        if (!q->unsynced)
+            return 0;
+    }
+    return run(q, NULL, 0, NULL, 0, NULL);
 }
 
 struct opqueue *opqueue_new(struct remote *r, unsigned timeout_ms, uint64_t last_batch)

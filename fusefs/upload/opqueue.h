@@ -15,6 +15,8 @@ struct opqueue *opqueue_new(struct remote *r, unsigned timeout_ms, uint64_t last
    it happened. */
 int opqueue_run(struct opqueue *q, const struct op *ops, size_t n, const struct remote_inline *contents, size_t n_contents,
                 struct op_result *results);
+/* Returns when everything that was answered before is on the gateway's disk: batches of names and attributes alone are answered before. 0 or -EIO. */
+int opqueue_sync(struct opqueue *q);
 /* Called for each result, in order of seq, by one thread at a time (any), before the caller is woken: the replica learns first; also of a group whose
    caller had given up. Set before the first run; must not run operations itself. */
 void opqueue_on_result(struct opqueue *q, void (*fn)(void *ctx, const struct op *op, const struct op_result *res), void *ctx);

@@ -74,7 +74,9 @@ static int finish(struct writer *w, int err)
     struct sqlite_meta *m = w->m;
     if (!err) {
         QUERY(q, m->writer, "COMMIT");
+        sqlite_wal_commit_begin(w->lazy);
         err = query_run(&q);
+        sqlite_flusher_committed(m, sqlite_wal_commit_end());
     }
     if (err && !sqlite3_get_autocommit(m->writer->db)) {
         QUERY(q, m->writer, "ROLLBACK");
@@ -144,6 +146,7 @@ static int sqlite_ping(struct meta *m)
 static void sqlite_free(struct meta *meta)
 {
     struct sqlite_meta *m = sqlite_of(meta);
+    sqlite_flusher_stop(m);
     sqlite_checkpointer_stop(m);
     while (m->idle) {
         struct conn *c = m->idle;
@@ -254,7 +257,11 @@ int meta_sqlite_open(const char *path, struct meta **ret)
         err = migrate(m);
     }
     if (!err)
+        err = sqlite_generation_check(m);
+    if (!err)
         err = sqlite_checkpointer_start(m);
+    if (!err)
+        err = sqlite_flusher_start(m);
     if (err) {
         log_error("metadata store: cannot open %s: %s", path, strerror(-err));
         sqlite_free(&m->base);

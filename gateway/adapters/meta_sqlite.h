@@ -7,12 +7,14 @@
 #ifndef CAIRN_GATEWAY_ADAPTERS_META_SQLITE_H
 #define CAIRN_GATEWAY_ADAPTERS_META_SQLITE_H
 #include "gateway/adapters/sqlite_conn.h"
+#include "gateway/adapters/sqlite_wal_vfs.h"
 #include "gateway/core/rows.h"
 #include "gateway/ports/meta.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
 struct sqlite_checkpointer;
+struct sqlite_flusher;
 struct sqlite_meta {
     struct meta base;
     char *path;
@@ -22,6 +24,7 @@ struct sqlite_meta {
     struct conn *writer;
     _Atomic(const void *) writing_thread; /* of the open writing transaction, NULL none */
     struct sqlite_checkpointer *checkpointer;
+    struct sqlite_flusher *flusher;
 };
 struct sqlite_tx {
     struct meta_tx base;
@@ -48,6 +51,7 @@ struct writer {
     struct sqlite_meta *m;
     struct conn *c;
     int err;     /* why there is none */
+    bool lazy;   /* its commit may reach the disk a little later */
     bool joined; /* part of the thread's own transaction, which ends later */
     bool ended;
 };
@@ -60,6 +64,13 @@ void writer_end(struct writer *w);
 int sqlite_checkpointer_start(struct sqlite_meta *m);
 void sqlite_checkpointer_stop(struct sqlite_meta *m);
 
+/* meta_sqlite_flush.c: brings what was committed lazily to the disk within a second. */
+int sqlite_flusher_start(struct sqlite_meta *m);
+void sqlite_flusher_stop(struct sqlite_meta *m); /* with what is due on the disk */
+void sqlite_flusher_committed(struct sqlite_meta *m, enum sqlite_wal_end log); /* after each COMMIT, by the writer */
+/* At each start: a machine that was started anew may have lost the newest commits, so that all drives begin a new generation of seqs. */
+int sqlite_generation_check(struct sqlite_meta *m);
+
 #define ATTR_COLUMNS(t)                                                                                                            \
     t "ino, " t "mode, " t "nlink, " t "uid, " t "gid, " t "rdev, " t "size, " t "atime, " t "mtime, " t "ctime, " t "btime, " t   \
       "version, " t "chunk_size, " t "quarantined"
@@ -70,7 +81,7 @@ int sqlite_inode_at(struct conn *c, const struct uuid *drive, uint64_t ino, uint
 
 #define DRIVE_COLUMNS(t)                                                                                                           \
     t "id, " t "owner, " t "name, " t "root, " t "seq, " t "used, " t "quota, " t "files, " t "next_ino, " t "oldest_change, " t   \
-      "last_time"
+      "last_time, " t "prior_end"
 void get_drive(struct query *q, struct drive_row *ret); /* DRIVE_COLUMNS */
 int sqlite_drive(struct conn *c, const struct uuid *id, struct drive_row *ret);
 

@@ -22,6 +22,7 @@ void get_drive(struct query *q, struct drive_row *ret)
     ret->next_ino = get_int(q);
     ret->oldest_change = get_int(q);
     ret->last_time = get_int(q);
+    ret->prior_end = get_int(q);
     ret->role = ROLE_NONE;
 }
 
@@ -37,7 +38,7 @@ int sqlite_drive(struct conn *c, const struct uuid *id, struct drive_row *ret)
 
 static int add_row(struct conn *c, const struct drive_row *d, int64_t now)
 {
-    QUERY(q, c, "INSERT INTO drive (" DRIVE_COLUMNS("") ") VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 1, ?7, 0, ?8)");
+    QUERY(q, c, "INSERT INTO drive (" DRIVE_COLUMNS("") ") VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 1, ?7, 0, ?8, 0)");
     put_id(&q, &d->id);
     put_id(&q, &d->owner);
     put_text(&q, d->name);

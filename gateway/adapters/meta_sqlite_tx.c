@@ -64,7 +64,7 @@ static int end(struct meta_tx *base, int err)
     struct sqlite_tx *tx = (struct sqlite_tx *)base;
     struct sqlite_meta *m = sqlite_of(base->meta);
     if (base->writing) {
-        struct writer w = {.m = m, .c = tx->c};
+        struct writer w = {.m = m, .c = tx->c, .lazy = base->lazy};
         err = writer_commit(&w, err);
     } else if (tx->c != m->writer) {
         QUERY(q, tx->c, "COMMIT");

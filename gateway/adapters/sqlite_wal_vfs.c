@@ -13,6 +13,21 @@ struct wal_file { /* the real file's own struct lies behind it */
     sqlite3_int64 offset; /* where it goes */
 };
 
+static _Thread_local bool lazy;
+static _Thread_local enum sqlite_wal_end became;
+
+void sqlite_wal_commit_begin(bool is_lazy)
+{
+    lazy = is_lazy;
+    became = WAL_UNTOUCHED;
+}
+
+enum sqlite_wal_end sqlite_wal_commit_end(void)
+{
+    lazy = false;
+    return became;
+}
+
 static sqlite3_file *real_of(sqlite3_file *f)
 {
     return (sqlite3_file *)((struct wal_file *)f + 1);
@@ -51,7 +66,12 @@ static int wal_read(sqlite3_file *f, void *ret, int n, sqlite3_int64 offset)
 
 static int wal_sync(sqlite3_file *f, int flags)
 {
+    /* A log that begins anew has its header on the disk before its first frames, however lazy: frames of before would be taken for its own. */
+    bool header = ((struct wal_file *)f)->offset == 0;
     int rc = flush(f);
+    became = lazy && !header ? WAL_WRITTEN : WAL_SYNCED;
+    if (rc == SQLITE_OK && became == WAL_WRITTEN)
+        return SQLITE_OK;
     return rc != SQLITE_OK ? rc : real_of(f)->pMethods->xSync(real_of(f), flags);
 }
 

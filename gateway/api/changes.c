@@ -67,7 +67,7 @@ static bool answer(struct changes_page *p, bool may_wait)
     }
     bool empty = p->since == tx->drive.seq;
     /* a cursor from before what is kept, or from a future that a restore took back */
-    bool gone = p->since < tx->drive.oldest_change || p->since > tx->drive.seq;
+    bool gone = !drive_row_follows(&tx->drive, p->since);
     if (!gone && !(empty && may_wait))
         err = read_page(p, tx);
     meta->ops->rollback(tx);

@@ -181,7 +181,7 @@ static bool parse_ops(struct batch *b)
     return true;
 }
 
-/* Session, journal and numbers. */
+/* Session, journal, numbers, and whether the answer waits for the disk. */
 static bool parse_numbers(struct batch *b)
 {
     const json_t *head = b->framed.head;
@@ -190,6 +190,11 @@ static bool parse_numbers(struct batch *b)
         uuid_parse(journal, &b->work.actor.journal) || jsonx_u64(head, "batch", &b->number) || jsonx_u64(head, "confirmed", &b->confirmed) ||
         b->number == 0 || b->confirmed >= b->number) {
         call_problem(b->call, 400, "bad-json", "batch needs session, journal (UUIDs), batch and confirmed (below batch)");
+        return false;
+    }
+    int err = jsonx_bool(head, "lazy", &b->work.lazy);
+    if (err && err != -ENOENT) {
+        call_problem(b->call, 400, "bad-json", "lazy is true or false");
         return false;
     }
     return true;

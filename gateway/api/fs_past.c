@@ -58,7 +58,7 @@ enum call_state fs_changes(struct call *c)
     if (!tx)
         return CALL_DONE;
     /* A cursor from before what is kept, or from a future that a restore took back. */
-    if (since < tx->drive.oldest_change || since > tx->drive.seq)
+    if (!drive_row_follows(&tx->drive, since))
         return call_problem(c, 410, "changes-gone", "changes since %llu are not kept", (unsigned long long)since);
     struct touches t = {.out = &c->out, .limit = fs_limit(limit, CHANGES_USUAL, CHANGES_MAX)};
     jout_open(&c->out, NULL, '{');

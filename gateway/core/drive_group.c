@@ -94,6 +94,15 @@ static int run_in(struct meta_tx *tx, struct rows *rows, struct drive_work *work
     return err;
 }
 
+/* The disk is waited for if any of them wants it. */
+static bool all_lazy(const struct drive_work *works)
+{
+    for (const struct drive_work *w = works; w; w = w->next)
+        if (w->error == 0 && !w->lazy)
+            return false;
+    return true;
+}
+
 static int try_once(struct meta *meta, struct drive_work *works, bool *ret_begun)
 {
     struct meta_tx *tx = NULL;
@@ -106,6 +115,7 @@ static int try_once(struct meta *meta, struct drive_work *works, bool *ret_begun
     struct rows *rows = rows_new(&tx->drive, tx->now);
     bool work;
     err = run_in(tx, rows, works, &work);
+    tx->lazy = all_lazy(works);
     if (err || !work)
         meta->ops->rollback(tx);
     else

@@ -24,6 +24,7 @@ struct drive_work {
     size_t n_chunks;
     struct op_result *results; /* n_ops, zeroed */
     bool go_on;                /* a failed op does not stop those after it */
+    bool lazy;                 /* done may be called before the disk has it (meta_tx.lazy) */
     /* Optional, on the queue's worker inside the transaction. prepare: non-zero skips ops and conclude, and becomes
        `error` (1: already answered, no error). conclude: after the ops were applied and stored; an error rolls back.
        Either may run more than once if the transaction is tried again. */

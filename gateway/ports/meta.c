@@ -13,6 +13,14 @@ void user_row_fini(struct user_row *u)
     drop(&u->password_hash);
 }
 
+bool drive_row_follows(const struct drive_row *d, uint64_t cursor)
+{
+    uint64_t generation = d->seq >> 40, prior = d->prior_end >> 40, its = cursor >> 40;
+    if (cursor < d->oldest_change || cursor > d->seq)
+        return false;
+    return cursor == 0 || its == generation || (its == prior && cursor <= d->prior_end);
+}
+
 void change_row_fini(struct change_row *c)
 {
     drop(&c->touch);

@@ -48,8 +48,13 @@ struct drive_row {
     uint64_t next_ino;   /* first number not yet handed out */
     uint64_t oldest_change; /* changes after this seq are kept; a cursor before it gets 410. 0: all of them are */
     int64_t last_time;   /* the newest time given in this drive: times never run backwards */
+    uint64_t prior_end;  /* the last seq of the generation before that of seq; 0: there was none */
     enum role role;      /* of the user it was listed for */
 };
+
+/* Whether a cursor can be gone on from: what came after it is kept, and it is of this history. A generation that ended early leaves cursors from beyond its end behind;
+   how those before the last one ended is no longer known. 0, before everything, is of any history. */
+bool drive_row_follows(const struct drive_row *d, uint64_t cursor);
 
 struct change_row { /* one per operation */
     uint64_t seq;
@@ -149,6 +154,8 @@ struct meta_tx {
     /* Of a writing one where the store is shared: the drive's interests as they are under its lock, but those that are out by more than INTEREST_FORGET_NS. Owned by the transaction. */
     struct interest_row *interests;
     size_t n_interests;
+    bool lazy; /* set before commit: it may return before what it did is on the disk, which then follows within a second or with a later commit that
+                  is not lazy, whichever is first. A store may ignore it. What is lost is lost whole and newest first, and its seqs are not given again. */
 };
 
 /* A committed group of changes of a drive that is not yet known to be published. */
@@ -202,7 +209,7 @@ struct meta_ops {
     int (*load)(struct meta_tx *tx, struct rows *rows);
     /* Writes every dirty row, the changes and the drive's row. */
     int (*store)(struct meta_tx *tx, struct rows *rows);
-    int (*commit)(struct meta_tx *tx);    /* durable when it returns 0; ends and frees tx in any case */
+    int (*commit)(struct meta_tx *tx);    /* durable when it returns 0, unless it is lazy; ends and frees tx in any case */
     void (*rollback)(struct meta_tx *tx); /* also the end of a snapshot; frees tx */
 
     /* ---- within a transaction or snapshot ---- */

@@ -166,3 +166,27 @@ def test_a_read_only_mount_refuses_changes(mounts):
             call()
         assert e.value.errno == errno.EROFS
     assert os.listdir(ro.path) == ["f"]
+
+
+def test_names_are_on_the_gateways_disk_when_it_was_asked_for(mounts, gateway):
+    """A name alone does not wait for the gateway's disk: fsync of its directory or of a file, and close of a file that was created, do."""
+    def requests():
+        lines = gateway.api("GET", "/metrics", token="").body.decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("cairn_http_requests_total") and "batch" in line)
+
+    def counted(fn):
+        before = requests()
+        fn()
+        return requests() - before
+    mount = mounts.mount()
+    directory = os.open(mount / ".", os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(mount / "open", os.O_RDWR | os.O_CREAT, 0o600)
+    os.fsync(directory)
+    assert counted(lambda: os.mkdir(mount / "d")) == 1
+    assert counted(lambda: os.fsync(directory)) == 1
+    assert counted(lambda: os.fsync(directory)) == 0  # all of it is there
+    assert counted(lambda: os.fchmod(fd, 0o640)) == 1
+    assert counted(lambda: os.fsync(fd)) == 1
+    assert counted(lambda: os.close(os.open(mount / "empty", os.O_WRONLY | os.O_CREAT, 0o600))) == 2
+    os.close(fd)
+    os.close(directory)

@@ -15,7 +15,7 @@ struct fake_meta {
     struct meta meta;
     struct fake_drive drives[FAKE_DRIVES]; /* the drive's number is the first byte of its id */
     int64_t now;
-    atomic_uint begun, committed;
+    atomic_uint begun, committed, lazy; /* lazy: of the committed */
     int fail_begin, fail_commit; /* the errno, for as many times as: */
     unsigned fail_times;
 };
@@ -82,6 +82,7 @@ static inline int fake_commit(struct meta_tx *tx)
     t->drive->store = t->next;
     t->next = was;
     atomic_fetch_add(&f->committed, 1);
+    atomic_fetch_add(&f->lazy, tx->lazy);
     fake_end(t);
     return 0;
 }

@@ -114,6 +114,28 @@ static void what_waits_is_one_transaction(void **state)
     drive_queues_drain(f->queues);
 }
 
+static void the_disk_is_waited_for_if_one_of_them_asks(void **state)
+{
+    struct fixture *f = *state;
+    struct test_work w[5];
+    for (unsigned i = 0; i < 5; i++) {
+        make_work(&w[i], 0, 100 + i * 10, 1);
+        w[i].work.lazy = i != 1;
+    }
+    w[3].prepare_says = -ESTALE; /* nothing of it is committed */
+    w[3].work.lazy = false;
+    for (unsigned i = 0; i < 2; i++)
+        drive_queues_submit(f->queues, &w[i].work);
+    run_jobs(&f->jobs);
+    assert_int_equal(f->meta.committed, 1);
+    assert_int_equal(f->meta.lazy, 0);
+    for (unsigned i = 2; i < 5; i++)
+        drive_queues_submit(f->queues, &w[i].work);
+    run_jobs(&f->jobs);
+    assert_int_equal(f->meta.committed, 2);
+    assert_int_equal(f->meta.lazy, 1);
+}
+
 static void drives_do_not_wait_for_each_other(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +473,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(what_waits_is_one_transaction),
+        CASE(the_disk_is_waited_for_if_one_of_them_asks),
         CASE(drives_do_not_wait_for_each_other),
         CASE(a_failed_operation_stops_its_work_only),
         CASE(prepare_decides),

@@ -25,7 +25,7 @@ struct gateway {
     char *last_answer;
     char applied[APPLIED_MAX][16];
     int n_applied;
-    int batches, requests, repeats;
+    int batches, requests, repeats, lazy; /* lazy: of the batches */
     unsigned random;
     /* faults */
     int answer_503;   /* so many requests, not applied */
@@ -119,6 +119,9 @@ static void answer_batch(struct gateway *g, const struct fake_request *req, stru
         g->last = number;
         g->last_digest = digest;
         g->batches++;
+        bool lazy = false;
+        jsonx_bool(head, "lazy", &lazy);
+        g->lazy += lazy;
     }
     if (g->drop_after > 0 || fault(g)) {
         if (g->drop_after > 0)
@@ -268,6 +271,43 @@ static void one_after_the_other_makes_numbered_batches(void **state)
     }
     assert_int_equal(f->g.last, 3);
     assert_int_equal(opqueue_pending(f->queue), 0);
+    end(f);
+}
+
+static void names_wait_for_the_gateways_disk_when_asked_to(void **state)
+{
+    (void)state;
+    struct fixture *f = begin(5000);
+    struct op_result res;
+    assert_int_equal(opqueue_sync(f->queue), 0);
+    assert_int_equal(f->g.batches, 0); /* nothing was sent yet */
+    assert_int_equal(run1(f->queue, "a", &res), 0);
+    assert_int_equal(f->g.lazy, 1);
+    assert_int_equal(opqueue_sync(f->queue), 0);
+    assert_int_equal(f->g.batches, 2);
+    assert_int_equal(f->g.lazy, 1);
+    assert_int_equal(opqueue_sync(f->queue), 0);
+    assert_int_equal(f->g.batches, 2); /* all of it is there */
+    end(f);
+}
+
+static void what_brings_content_or_locks_waits_for_the_disk(void **state)
+{
+    (void)state;
+    struct fixture *f = begin(5000);
+    struct op ops[2] = {{.kind = OP_SETATTR, .ino = 7, .set = SET_MODE}, {.kind = OP_COMMIT, .ino = 7}};
+    struct op lock = {.kind = OP_LOCK, .ino = 7};
+    struct op_result res[2] = {0};
+    opqueue_on_result(f->queue, NULL, NULL);
+    assert_int_equal(opqueue_run(f->queue, ops, 2, NULL, 0, res), 0);
+    assert_int_equal(opqueue_run(f->queue, &lock, 1, NULL, 0, res), 0);
+    assert_int_equal(f->g.batches, 2);
+    assert_int_equal(f->g.lazy, 0);
+    assert_int_equal(opqueue_run(f->queue, ops, 1, NULL, 0, res), 0);
+    assert_int_equal(f->g.lazy, 1);
+    assert_int_equal(opqueue_run(f->queue, &lock, 1, NULL, 0, res), 0);
+    assert_int_equal(opqueue_sync(f->queue), 0);
+    assert_int_equal(f->g.batches, 4); /* the lock brought the attributes along */
     end(f);
 }
 
@@ -470,6 +510,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_after_the_other_makes_numbered_batches),
+        cmocka_unit_test(names_wait_for_the_gateways_disk_when_asked_to),
+        cmocka_unit_test(what_brings_content_or_locks_waits_for_the_disk),
         cmocka_unit_test(a_gateway_that_is_away_is_waited_for),
         cmocka_unit_test(a_lost_answer_is_asked_for_again_and_applied_once),
         cmocka_unit_test(those_who_wait_share_a_batch_and_a_failure_stops_only_its_group),
