@@ -212,16 +212,104 @@ int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t
     return hash_equal(&got, h) ? 0 : -EBADMSG;
 }
 
-int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, uint32_t size)
+struct encoded {
+    const struct hash *hash;
+    uint32_t size;
+    enum codec codec;
+    struct buf stored;
+};
+
+static void encoded_fini(struct encoded *e)
 {
-    CLEANUP_BUF struct buf stored = {0};
-    enum codec codec = codec_encode(bytes, size, &stored);
+    buf_fini(&e->stored);
+}
+
+static int put_encoded(struct remote *r, const struct encoded *e)
+{
     CLEANUP_BUF struct buf path = {0};
-    chunk_path(r, &path, h);
-    buf_appendf(&path, "&size=%u&codec=%s", size, codec_name(codec));
-    struct http_request req = {.method = "PUT", .path = path.data, .body = stored.data, .body_len = stored.len};
+    chunk_path(r, &path, e->hash);
+    buf_appendf(&path, "&size=%u&codec=%s", e->size, codec_name(e->codec));
+    struct http_request req = {.method = "PUT", .path = path.data, .body = e->stored.data, .body_len = e->stored.len};
     CLEANUP(http_answer_fini) struct http_answer a = {0};
     return http_exchange(r, &req, &a);
+}
+
+/* ---- bringing ---- */
+
+/* The gateway's one answer to one chunk; *ret is its entry, owned by *ret_answer. -EAGAIN: none of use. */
+static int ask_place(struct remote *r, const struct encoded *e, json_t **ret_answer, json_t **ret)
+{
+    char hex[HASH_HEX_LEN + 1];
+    struct hash sum;
+    json_t *places;
+    uint64_t seconds;
+    hash_hex(e->hash, hex);
+    json_t *chunk = json_pack("{sssIsIss}", "sha256", hex, "size", (json_int_t)e->size, "stored", (json_int_t)e->stored.len, "codec", codec_name(e->codec));
+    if (e->codec != CODEC_RAW) {
+        hash_bytes(e->stored.data, e->stored.len, &sum);
+        hash_hex(&sum, hex);
+        json_object_set_new(chunk, "storedSha256", json_string_nocheck(hex));
+    }
+    CLEANUP_JSON json_t *body = json_pack("{sss[o]}", "drive", r->drive, "chunks", chunk);
+    int err = fs_post(r, "POST", "places", body, ret_answer);
+    bool understood = !err && !jsonx_u64(*ret_answer, "seconds", &seconds) && !jsonx_arr(*ret_answer, "places", &places) && json_array_size(places) == 1;
+    if (!understood || seconds == 0)
+        direct_not_offered(&r->direct); /* an older gateway, or one whose store is not for clients */
+    if (!understood)
+        return err == -EHOSTUNREACH ? err : -EAGAIN;
+    *ret = json_array_get(places, 0);
+    return 0;
+}
+
+static int say_placed(struct remote *r, const char *pack)
+{
+    CLEANUP_JSON json_t *body = json_pack("{sss[s]}", "drive", r->drive, "packs", pack), *o = NULL;
+    json_t *placed;
+    int err = fs_post(r, "POST", "placed", body, &o);
+    if (err)
+        return err == -EHOSTUNREACH ? err : -EAGAIN;
+    return jsonx_arr(o, "placed", &placed) == 0 && json_is_true(json_array_get(placed, 0)) ? 0 : -EAGAIN;
+}
+
+/* -EAGAIN: not by this way. */
+static int bring_directly(struct remote *r, const struct encoded *e, bool *ret_sent)
+{
+    CLEANUP_JSON json_t *answer = NULL;
+    json_t *place, *headers;
+    const char *pack, *url;
+    bool there = false;
+    int err = ask_place(r, e, &answer, &place);
+    if (err)
+        return err;
+    if (jsonx_bool(place, "there", &there) == 0 && there) {
+        *ret_sent = false;
+        return 0;
+    }
+    if (jsonx_str(place, "pack", &pack) || jsonx_str(place, "url", &url) || jsonx_obj(place, "headers", &headers) ||
+        !direct_put(&r->direct, url, headers, e->stored.data, e->stored.len, e->size))
+        return -EAGAIN;
+    return say_placed(r, pack);
+}
+
+int remote_chunk_bring(struct remote *r, const struct hash *h, const void *bytes, uint32_t size, bool ask, bool *ret_sent)
+{
+    CLEANUP(encoded_fini) struct encoded e = {.hash = h, .size = size};
+    bool encoded = false, missing = true;
+    *ret_sent = true;
+    if (size > CHUNK_INLINE_MAX && direct_may_bring(&r->direct)) {
+        e.codec = codec_encode(bytes, size, &e.stored);
+        encoded = true;
+        int err = e.stored.len > CHUNK_INLINE_MAX ? bring_directly(r, &e, ret_sent) : -EAGAIN;
+        if (err != -EAGAIN)
+            return err;
+    }
+    int err = ask ? remote_missing(r, h, 1, &missing) : 0;
+    *ret_sent = missing;
+    if (err || !missing)
+        return err;
+    if (!encoded)
+        e.codec = codec_encode(bytes, size, &e.stored);
+    return put_encoded(r, &e);
 }
 
 static int mark_missing(const json_t *rows, const struct hash *h, size_t n, bool *ret)

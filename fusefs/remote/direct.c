@@ -16,6 +16,7 @@
 #define PAUSE_MAX_S 600
 #define PLACES_MAX 4096
 #define ABSENT_S 60
+#define BRING_PAUSE_S 60
 #define URL_MAX_LEN 8192
 
 struct direct_place {
@@ -63,6 +64,21 @@ bool direct_wanted(struct direct *d)
         return false;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
     return d->offer != DIRECT_NOT_OFFERED && (d->again_ms == 0 || (!d->trying && clock_boot_ms() >= d->again_ms));
+}
+
+bool direct_may_bring(struct direct *d)
+{
+    if (d->unwanted)
+        return false;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+    int64_t now = clock_boot_ms();
+    return now >= d->bring_again_ms && (d->again_ms == 0 || (!d->trying && now >= d->again_ms));
+}
+
+void direct_not_offered(struct direct *d)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+    d->bring_again_ms = clock_boot_ms() + BRING_PAUSE_S * 1000;
 }
 
 /* True: this thread may try, and says by try_end what came of it. */
@@ -193,6 +209,9 @@ struct transfer {
     char range[64]; /* "" none */
     char *to;
     size_t room, got;
+    const json_t *headers; /* of a PUT */
+    const void *body;
+    size_t body_len;
     char why[CURL_ERROR_SIZE];
 };
 
@@ -200,11 +219,30 @@ static size_t take_body(char *p, size_t size, size_t n, void *ctx)
 {
     struct transfer *t = ctx;
     size *= n;
+    if (!t->to)
+        return size; /* nobody wants to know */
     if (size > t->room - t->got)
         return 0;
     memcpy(t->to + t->got, p, size);
     t->got += size;
     return size;
+}
+
+static struct curl_slist *put_headers(const json_t *headers)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    const char *name;
+    json_t *value;
+    list = curl_slist_append(list, "Content-Type:"); /* else libcurl invents one */
+    json_object_foreach((json_t *)headers, name, value)
+    {
+        const char *text = json_string_value(value);
+        if (!text || strcmp(name, "content-length") == 0 || strpbrk(name, ":\r\n") || strpbrk(text, "\r\n"))
+            continue; /* its length libcurl tells itself */
+        CLEANUP_FREE char *line = mem_printf("%s: %s", name, text);
+        list = curl_slist_append(list, line);
+    }
+    return list;
 }
 
 /* The answer's status; 0: there was none. */
@@ -216,12 +254,20 @@ static long perform(struct direct *d, struct transfer *t)
     curl_easy_setopt(c, CURLOPT_URL, t->url);
     if (t->range[0])
         curl_easy_setopt(c, CURLOPT_RANGE, t->range);
+    struct curl_slist *headers = t->headers ? put_headers(t->headers) : NULL;
+    if (t->headers) {
+        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, t->body);
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, "PUT");
+        curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    }
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->why);
     CURLcode code = curl_easy_perform(c);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
+    curl_slist_free_all(headers);
     curl_pool_give(&d->connections, c);
     if (code == CURLE_WRITE_ERROR && status && status != 200 && status != 206)
         return status; /* the text of a refusal */
@@ -272,5 +318,20 @@ bool direct_get(struct direct *d, const struct hash *h, void *ret, uint32_t size
     free(p.url);
     if (done)
         atomic_fetch_add(&d->fetched, size);
+    return done;
+}
+
+bool direct_put(struct direct *d, const char *url, const json_t *headers, const void *p, size_t n, uint32_t size)
+{
+    struct transfer t = {.url = url, .headers = headers, .body = p, .body_len = n};
+    if (!try_begin(d))
+        return false;
+    long status = perform(d, &t);
+    bool done = status >= 200 && status < 300;
+    if (status && !done)
+        snprintf(t.why, sizeof t.why, "it answers %ld to what is brought", status);
+    try_end(d, done, t.why);
+    if (done)
+        atomic_fetch_add(&d->sent, size);
     return done;
 }

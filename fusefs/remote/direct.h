@@ -13,6 +13,7 @@ struct direct {
     bool unwanted;                  /* set before there are other threads */
     pthread_mutex_t lock;           /* guards all below; never held across a network call */
     enum { DIRECT_UNKNOWN, DIRECT_OFFERED, DIRECT_NOT_OFFERED } offer;
+    int64_t bring_again_ms; /* the gateway gives no places for new chunks: not asked before then */
     int64_t again_ms; /* the store could not be reached: not before then; 0: it could */
     unsigned pause_s; /* the last pause */
     bool trying;      /* after a pause, one tries while the others go on without */
@@ -30,4 +31,10 @@ void direct_take_absent(struct direct *d, const struct hash *h, size_t n);
 bool direct_knows(struct direct *d, const struct hash *h);
 /* The chunk's plain bytes, verified, into ret[0..size). False: not by this way. */
 bool direct_get(struct direct *d, const struct hash *h, void *ret, uint32_t size);
+
+/* ---- bringing ---- */
+bool direct_may_bring(struct direct *d);
+void direct_not_offered(struct direct *d); /* places for new chunks, for a while */
+/* Brings p[0..n), of `size` plain bytes, to a URL, with these headers (an object). False: it is not there, as far as is known. */
+bool direct_put(struct direct *d, const char *url, const json_t *headers, const void *p, size_t n, uint32_t size);
 #endif

@@ -120,8 +120,9 @@ int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uin
 void remote_expect(struct remote *r, const struct hash *h, size_t n);
 /* Fetches one chunk, decoded and verified, into ret[0..size): from the object store where that can be, else through the gateway. -ENOENT, -EBADMSG. */
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size);
-/* Stores a chunk (compressed here if that helps). */
-int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, uint32_t size);
+/* Sees to it that the drive has a chunk: brought straight to the object store where that can be, else through the gateway; compressed here if that helps. ask: it may have it already (then *ret_sent is
+   false), which is worth finding out. */
+int remote_chunk_bring(struct remote *r, const struct hash *h, const void *bytes, uint32_t size, bool ask, bool *ret_sent);
 int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_missing);
 /* One batch as it is; ops and contents as in the protocol. results: n_ops, zeroed by the caller. ret_last: for -ESTALE (batch-out-of-order). */
 struct remote_inline {

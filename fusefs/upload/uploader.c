@@ -59,11 +59,9 @@ static bool all_zero(const uint8_t *p, size_t n)
 
 static int store(struct uploader *u, const struct hash *h, const void *bytes, uint32_t n, bool ask)
 {
-    bool missing = true;
-    int err = ask ? remote_missing(u->remote, h, 1, &missing) : 0;
-    if (!err && missing)
-        err = remote_chunk_put(u->remote, h, bytes, n);
-    if (!err && missing)
+    bool sent;
+    int err = remote_chunk_bring(u->remote, h, bytes, n, ask, &sent);
+    if (!err && sent)
         atomic_fetch_add(&u->done, n);
     return err;
 }

@@ -95,6 +95,9 @@ int sqlite_segment_unpack(const void *p, size_t len, struct chunk_ref ret[SEGMEN
 #define SEGMENT_ENTRY (HASH_LEN + 4)
 
 int sqlite_chunks_add(struct conn *c, const struct uuid *drive, const struct chunk_row *chunks, size_t n, int64_t now);
+/* One of them. -EBUSY: what is there is unverified, and so is this one. *ret_there: it was there before, and stays where it is. */
+int sqlite_chunk_add(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t now, bool *ret_there);
+#define PENDING_COLUMNS "drive, pack, hash, size, stored_size, codec, user, expires"
 void get_lock(struct query *q, struct lock_row *ret);
 #define LOCK_COLUMNS "ino, session, flock, type, first, last, owner, pid"
 
@@ -169,6 +172,15 @@ int sqlite_chunk_get(struct meta *m, const struct uuid *drive, const struct hash
 int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret);
 int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
 int sqlite_meta_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
+/* meta_sqlite_pending.c */
+int sqlite_pendings_add(struct meta *m, const struct pending_row *p, size_t n);
+int sqlite_pendings(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx);
+int sqlite_pendings_settle(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret);
+int sqlite_pendings_over(struct meta *m, int64_t before, unsigned limit, struct pending_row *ret, unsigned *ret_n);
+int sqlite_pendings_forget(struct meta *m, const struct pending_row *p, size_t n);
+int sqlite_pendings_each(struct meta_tx *tx, int (*each)(void *ctx, const struct pending_row *p), void *ctx);
+int sqlite_chunks_unverified(struct meta *m, unsigned limit, int (*each)(void *ctx, const struct uuid *drive, const struct chunk_row *c), void *ctx);
+int sqlite_chunk_judge(struct meta *m, const struct uuid *drive, const struct chunk_row *c, bool right);
 int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),
                          void *ctx);
 int sqlite_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);

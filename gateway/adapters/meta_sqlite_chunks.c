@@ -45,7 +45,7 @@ int sqlite_chunk_get(struct meta *m, const struct uuid *drive, const struct hash
 int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret)
 {
     READER(c, m);
-    QUERY(q, c, "SELECT size, stored_size, codec, pack, place FROM chunk WHERE drive = ?1 AND hash = ?2");
+    QUERY(q, c, "SELECT size, stored_size, codec, pack, place, unverified_by, damaged FROM chunk WHERE drive = ?1 AND hash = ?2");
     for (size_t i = 0; i < n; i++) {
         ret[i] = (struct chunk_row){.hash = h[i]};
         put_id(&q, drive);
@@ -60,6 +60,8 @@ int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct ha
             get_text(&q, ret[i].pack, sizeof ret[i].pack);
             uint64_t place = get_int(&q);
             ret[i].offset = ret[i].pack[0] ? place : 0;
+            get_id(&q, &ret[i].unverified_by);
+            ret[i].damaged = get_bool(&q);
         }
         query_again(&q);
     }
@@ -69,7 +71,7 @@ int sqlite_chunks_find(struct meta *m, const struct uuid *drive, const struct ha
 int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret)
 {
     READER(c, m);
-    QUERY(q, c, "SELECT 1 FROM chunk WHERE drive = ?1 AND hash = ?2");
+    QUERY(q, c, "SELECT 1 FROM chunk WHERE drive = ?1 AND hash = ?2 AND unverified_by IS NULL");
     for (size_t i = 0; i < n; i++) {
         put_id(&q, drive);
         put_hash(&q, &h[i]);
@@ -84,22 +86,24 @@ int sqlite_chunks_known(struct meta *m, const struct uuid *drive, const struct h
 
 /* ---- adding ---- */
 
-/* 1: it is there, and claimed. */
-static int claim(struct conn *c, const struct uuid *drive, const struct hash *h, int64_t now)
+enum presence { ABSENT, PRESENT, UNVERIFIED };
+
+/* Whether it is there; one that is and was checked is claimed. */
+static int claim(struct conn *c, const struct uuid *drive, const struct hash *h, int64_t now, enum presence *ret)
 {
-    QUERY(q, c, "SELECT claimed FROM chunk WHERE drive = ?1 AND hash = ?2");
+    QUERY(q, c, "SELECT unverified_by IS NOT NULL, claimed FROM chunk WHERE drive = ?1 AND hash = ?2");
     put_id(&q, drive);
     put_hash(&q, h);
     int found = query_step(&q);
-    if (found != 1 || get_int(&q) > now - CLAIM_NS)
-        return found;
+    *ret = found != 1 ? ABSENT : get_bool(&q) ? UNVERIFIED : PRESENT;
+    if (*ret != PRESENT || get_int(&q) > now - CLAIM_NS)
+        return found < 0 ? found : 0;
     query_end(&q);
     QUERY(renew, c, "UPDATE chunk SET claimed = ?3 WHERE drive = ?1 AND hash = ?2");
     put_id(&renew, drive);
     put_hash(&renew, h);
     put_int(&renew, now);
-    int err = query_run(&renew);
-    return err ? err : 1;
+    return query_run(&renew);
 }
 
 static int add_bytes(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t *ret_place)
@@ -114,36 +118,62 @@ static int add_bytes(struct conn *c, const struct uuid *drive, const struct chun
     return err;
 }
 
-static int add(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t now)
+/* The object of an unverified chunk whose row is about to name another place. */
+static int discard(struct conn *c, const struct uuid *drive, const struct hash *h, int64_t now)
 {
-    int there = claim(c, drive, &k->hash, now);
-    if (there)
-        return there < 0 ? there : 0;
-    bool packed = k->pack[0] != 0;
-    if (!packed && !k->bytes && k->stored_size)
-        return -EINVAL;
-    int64_t place = (int64_t)k->offset;
-    int err = packed ? 0 : add_bytes(c, drive, k, &place);
-    if (err)
-        return err;
     QUERY(q, c,
-          "INSERT INTO chunk (drive, hash, size, stored_size, codec, pack, place, claimed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+          "INSERT OR REPLACE INTO pending_pack (" PENDING_COLUMNS ") SELECT drive, pack, hash, size, stored_size, codec, unverified_by, ?3 FROM chunk "
+          "WHERE drive = ?1 AND hash = ?2 AND pack IS NOT NULL");
+    put_id(&q, drive);
+    put_hash(&q, h);
+    put_int(&q, now);
+    return query_run(&q);
+}
+
+static int write_row(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t place, int64_t now)
+{
+    QUERY(q, c,
+          "INSERT OR REPLACE INTO chunk (drive, hash, size, stored_size, codec, pack, place, claimed, unverified_by) "
+          "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
     put_id(&q, drive);
     put_hash(&q, &k->hash);
     put_int(&q, k->size);
     put_int(&q, k->stored_size);
     put_int(&q, k->codec);
-    put_text(&q, packed ? k->pack : NULL);
+    put_text(&q, k->pack[0] ? k->pack : NULL);
     put_int(&q, place);
     put_int(&q, now);
+    if (uuid_is_zero(&k->unverified_by))
+        put_null(&q);
+    else
+        put_id(&q, &k->unverified_by);
     return query_run(&q);
+}
+
+int sqlite_chunk_add(struct conn *c, const struct uuid *drive, const struct chunk_row *k, int64_t now, bool *ret_there)
+{
+    enum presence there;
+    int err = claim(c, drive, &k->hash, now, &there);
+    *ret_there = !err && there == PRESENT;
+    if (err || *ret_there)
+        return err;
+    if (there == UNVERIFIED)
+        err = uuid_is_zero(&k->unverified_by) ? discard(c, drive, &k->hash, now) : -EBUSY;
+    bool packed = k->pack[0] != 0;
+    if (!err && !packed && !k->bytes && k->stored_size)
+        err = -EINVAL;
+    int64_t place = (int64_t)k->offset;
+    if (!err && !packed)
+        err = add_bytes(c, drive, k, &place);
+    return err ? err : write_row(c, drive, k, place, now);
 }
 
 int sqlite_chunks_add(struct conn *c, const struct uuid *drive, const struct chunk_row *chunks, size_t n, int64_t now)
 {
     int err = 0;
+    bool there;
     for (size_t i = 0; i < n && !err; i++)
-        err = add(c, drive, &chunks[i], now);
+        err = sqlite_chunk_add(c, drive, &chunks[i], now, &there);
     return err;
 }
 

@@ -66,7 +66,7 @@ int sqlite_segments_each(struct meta_tx *tx,
 int sqlite_chunks_each(struct meta_tx *tx, int (*each)(void *ctx, const struct chunk_row *c, uint64_t in_row), void *ctx)
 {
     QUERY(q, conn_of(tx),
-          "SELECT c.hash, c.size, c.stored_size, c.codec, c.pack, c.place, COALESCE(LENGTH(b.bytes), 0) FROM chunk c "
+          "SELECT c.hash, c.size, c.stored_size, c.codec, c.pack, c.place, c.unverified_by, c.damaged, COALESCE(LENGTH(b.bytes), 0) FROM chunk c "
           "LEFT JOIN chunk_bytes b ON c.pack IS NULL AND b.id = c.place WHERE c.drive = ?1 ORDER BY c.hash");
     put_id(&q, &tx->drive.id);
     int err;
@@ -78,6 +78,8 @@ int sqlite_chunks_each(struct meta_tx *tx, int (*each)(void *ctx, const struct c
         c.codec = (enum codec)get_int(&q);
         get_text(&q, c.pack, sizeof c.pack);
         c.offset = get_int(&q);
+        get_id(&q, &c.unverified_by);
+        c.damaged = get_bool(&q);
         if ((err = each(ctx, &c, get_int(&q))) != 0)
             break;
     }

@@ -129,7 +129,7 @@ static int load_segment(struct loading *l, const struct want *w)
 
 static int load_chunk(struct loading *l, const struct want *w)
 {
-    QUERY(q, l->c, "SELECT 1 FROM chunk WHERE drive = ?1 AND hash = ?2");
+    QUERY(q, l->c, "SELECT 1 FROM chunk WHERE drive = ?1 AND hash = ?2 AND damaged = 0");
     put_id(&q, l->drive);
     put_hash(&q, &w->hash);
     int err = query_one(&q);

@@ -2,6 +2,7 @@
 #include "gateway/api/fs.h"
 #include "common/errname.h"
 #include "common/jsonx.h"
+#include "common/mem.h"
 #include "gateway/api/streams.h"
 
 #include <errno.h>
@@ -50,6 +51,33 @@ bool fs_query_name(struct call *c, const char *key, const char **ret)
     }
     *ret = name;
     return true;
+}
+
+bool fs_hashes_body(struct call *c, size_t most, struct fs_hashes *ret)
+{
+    json_t *list;
+    ret->body = access_body(c);
+    if (!ret->body)
+        return false;
+    if (jsonx_str(ret->body, "drive", &ret->drive) || jsonx_arr(ret->body, "chunks", &list) || json_array_size(list) > most) {
+        call_problem(c, 400, "bad-json", "drive and chunks are needed, at most %zu", most);
+        return false;
+    }
+    ret->hashes = mem_calloc(json_array_size(list), sizeof *ret->hashes);
+    for (; ret->n < json_array_size(list); ret->n++) {
+        const char *hex = json_string_value(json_array_get(list, ret->n));
+        if (!hex || hash_parse(hex, &ret->hashes[ret->n])) {
+            call_problem(c, 400, "bad-json", "chunk %zu is not 64 hex digits", ret->n);
+            return false;
+        }
+    }
+    return true;
+}
+
+void fs_hashes_fini(struct fs_hashes *h)
+{
+    json_decref(h->body);
+    free(h->hashes);
 }
 
 unsigned fs_limit(uint64_t asked, unsigned usual, unsigned most)
@@ -205,6 +233,8 @@ const struct route fs_routes[] = {
     {HTTP_PUT, FS_BASE "/chunk", fs_chunk_put, 0, CHUNK_SIZE_MAX},
     {HTTP_POST, FS_BASE "/missing", fs_missing, 0, JSON_MAX},
     {HTTP_POST, FS_BASE "/where", fs_where, 0, JSON_MAX},
+    {HTTP_POST, FS_BASE "/places", fs_places, 0, JSON_MAX},
+    {HTTP_POST, FS_BASE "/placed", fs_placed, 0, JSON_MAX},
     {HTTP_GET, FS_BASE "/versions", fs_versions, 0, 0},
     {HTTP_GET, FS_BASE "/dead", fs_dead, 0, 0},
     {HTTP_GET, FS_BASE "/moment", fs_moment, 0, 0},

@@ -17,6 +17,15 @@ bool fs_query_u64(struct call *c, const char *name, bool required, uint64_t *ret
 bool fs_query_hash(struct call *c, struct hash *ret);                              /* `sha256` */
 /* Name of a directory entry: 1…255 bytes, no '/' or NUL. */
 bool fs_query_name(struct call *c, const char *key, const char **ret);
+/* A body {drive, chunks:[sha256…]}; `drive` is borrowed from it. Ended by the caller in any case. */
+struct fs_hashes {
+    json_t *body;
+    const char *drive;
+    struct hash *hashes;
+    size_t n;
+};
+bool fs_hashes_body(struct call *c, size_t most, struct fs_hashes *ret);
+void fs_hashes_fini(struct fs_hashes *h);
 unsigned fs_limit(uint64_t asked, unsigned usual, unsigned most);
 /* A problem document with the member `errno`; whatever was written into the answer is dropped. */
 enum call_state fs_fail(struct call *c, int err, const char *what);
@@ -47,4 +56,6 @@ enum call_state fs_chunk_get(struct call *c);
 enum call_state fs_chunk_put(struct call *c);
 enum call_state fs_missing(struct call *c);
 enum call_state fs_where(struct call *c);       /* fs_direct.c */
+enum call_state fs_places(struct call *c);
+enum call_state fs_placed(struct call *c);
 #endif

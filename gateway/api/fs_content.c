@@ -122,32 +122,22 @@ enum call_state fs_chunk_put(struct call *c)
 enum call_state fs_missing(struct call *c)
 {
     struct app *app = app_of(c);
-    CLEANUP_JSON json_t *body = access_body(c);
-    const char *text = NULL;
+    CLEANUP(fs_hashes_fini) struct fs_hashes h = {0};
     struct drive_row drive;
-    json_t *list;
-    if (!body)
+    if (!fs_hashes_body(c, MISSING_MAX, &h) || !roles_drive(c, h.drive, ROLE_VIEWER, &drive))
         return CALL_DONE;
-    if (jsonx_str(body, "drive", &text) || jsonx_arr(body, "chunks", &list) || json_array_size(list) > MISSING_MAX)
-        return call_problem(c, 400, "bad-json", "missing needs drive and chunks, at most %d", MISSING_MAX);
-    if (!roles_drive(c, text, ROLE_VIEWER, &drive))
-        return CALL_DONE;
-    size_t n = json_array_size(list);
-    CLEANUP_FREE struct hash *h = mem_calloc(n, sizeof *h);
-    CLEANUP_FREE bool *known = mem_calloc(n, sizeof *known);
-    for (size_t i = 0; i < n; i++) {
-        const char *hex = json_string_value(json_array_get(list, i));
-        if (!hex || hash_parse(hex, &h[i]))
-            return call_problem(c, 400, "bad-json", "chunk %zu is not 64 hex digits", i);
-    }
-    int err = n ? app->meta->ops->chunks_known(app->meta, &drive.id, h, n, known) : 0;
+    CLEANUP_FREE bool *known = mem_calloc(h.n, sizeof *known);
+    int err = h.n ? app->meta->ops->chunks_known(app->meta, &drive.id, h.hashes, h.n, known) : 0;
     if (err)
         return fs_fail(c, err, "chunks");
-    json_t *missing = json_array();
-    for (size_t i = 0; i < n; i++)
+    jout_open(&c->out, NULL, '{');
+    jout_open(&c->out, "missing", '[');
+    for (size_t i = 0; i < h.n; i++)
         if (!known[i])
-            json_array_append(missing, json_array_get(list, i));
-    call_json(c, 200, json_pack("{so}", "missing", missing));
+            jout_hash(&c->out, NULL, &h.hashes[i]);
+    jout_close(&c->out, ']');
+    jout_close(&c->out, '}');
+    c->status = 200;
     return CALL_DONE;
 }
 

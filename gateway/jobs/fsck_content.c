@@ -12,11 +12,13 @@
 struct object { /* in the store */
     char key[64];
     uint64_t size;
+    bool named; /* by a chunk */
     UT_hash_handle hh;
 };
 struct known { /* a chunk's row */
     struct hash hash;
     uint32_t size;
+    struct uuid unverified_by;
     UT_hash_handle hh;
 };
 struct content {
@@ -46,6 +48,7 @@ static int take_chunk(void *ctx, const struct chunk_row *row, uint64_t in_row)
     hash_hex(&row->hash, hex);
     k->hash = row->hash;
     k->size = row->size;
+    k->unverified_by = row->unverified_by;
     HASH_ADD(hh, c->chunks, hash, sizeof k->hash, k);
     c->f->report->chunks++;
     if (!row->pack[0]) {
@@ -54,10 +57,23 @@ static int take_chunk(void *ctx, const struct chunk_row *row, uint64_t in_row)
         return 0;
     }
     HASH_FIND_STR(c->objects, row->pack, o);
+    if (o)
+        o->named = true;
     if (!o)
         fsck_wrong(c->f, "chunk %s: the object %s is not in the store", hex, row->pack);
     else if (row->offset > o->size || row->stored_size > o->size - row->offset)
         fsck_wrong(c->f, "chunk %s: the object %s ends at %llu, before %llu", hex, row->pack, LL(o->size), LL(row->offset + row->stored_size));
+    return 0;
+}
+
+/* What is pending is removed one day. */
+static int take_pending(void *ctx, const struct pending_row *p)
+{
+    struct content *c = ctx;
+    struct object *o;
+    HASH_FIND_STR(c->objects, p->chunk.pack, o);
+    if (o && o->named)
+        fsck_wrong(c->f, "the object %s is pending, and a chunk lies in it", p->chunk.pack);
     return 0;
 }
 
@@ -167,8 +183,14 @@ static int check_bytes(struct content *c, const struct known *k)
         return 0;
     }
     hash_bytes(plain, row.size, &h);
-    if (!hash_equal(&h, &k->hash))
+    bool same = hash_equal(&h, &k->hash);
+    if (!same && !uuid_is_zero(&k->unverified_by)) {
+        char user[UUID_TEXT];
+        uuid_text(&k->unverified_by, user);
+        fsck_wrong(c->f, "chunk %s: its bytes are not those of its hash; user %s brought them", hex, user);
+    } else if (!same) {
         fsck_wrong(c->f, "chunk %s: its bytes are not those of its hash", hex);
+    }
     return 0;
 }
 
@@ -206,6 +228,8 @@ int fsck_content(struct fsck *f, struct fsck_inode *inodes, bool contents)
     int err = f->objects->ops->list(f->objects, "", take_object, &c); /* after the snapshot: it has what the rows name */
     if (!err)
         err = f->meta->ops->chunks_each(f->tx, take_chunk, &c);
+    if (!err)
+        err = f->meta->ops->pendings_each(f->tx, take_pending, &c);
     if (!err)
         err = f->meta->ops->segments_each(f->tx, take_segment, &c);
     if (!err)

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "gateway/jobs/jobs_internal.h"
+#include "gateway/jobs/pending.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 
 #define DAY_NS (INT64_C(86400) * 1000000000)
 #define CHANGES_KEPT_NS (30 * DAY_NS)
+#define VERIFY_EVERY_S 2 /* until then what was brought compressed is brought again by whoever has the same content */
 #define PACK_LEAST (4u << 20) /* less than this stays in rows, where it is quickest to read */
 
 struct jobs {
@@ -79,12 +81,30 @@ static void trim_all(struct jobs *j)
     each_drive(j, "trimming changes", trim);
 }
 
+/* ---- what clients bring ---- */
+
+static void verify(struct jobs *j)
+{
+    int64_t n = job_verify(j->meta, j->objects, &j->ending);
+    if (n < 0)
+        log_warn("chunks that clients brought could not be verified: %s", strerror((int)-n));
+}
+
+static void pending(struct jobs *j)
+{
+    int64_t n = job_pending(j->meta, j->objects, clock_wall_ns(), &j->ending);
+    if (n < 0)
+        log_warn("objects that clients left behind could not be removed: %s", strerror((int)-n));
+    else if (n)
+        log_info("%lld objects that clients left behind were removed", (long long)n);
+}
+
 /* ---- the thread ---- */
 
 static const struct {
     unsigned every_s;
     void (*run)(struct jobs *j);
-} table[] = {{60, expire_uploads}, {60, pack_all}, {3600, trim_all}};
+} table[] = {{60, expire_uploads}, {60, pack_all}, {3600, trim_all}, {VERIFY_EVERY_S, verify}, {600, pending}};
 #define N_JOBS (sizeof table / sizeof *table)
 
 static void *run(void *arg)

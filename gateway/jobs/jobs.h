@@ -1,4 +1,5 @@
-/* The work that goes on by itself: expiry of upload sessions, gathering small chunks into packs, trimming the change log. In an embedded gateway one thread of
+/* The work that goes on by itself: expiry of upload sessions, gathering small chunks into packs, trimming the change log, checking what clients brought into the object store
+   themselves and removing what they left there. In an embedded gateway one thread of
    its own runs them. */
 #ifndef CAIRN_GATEWAY_JOBS_JOBS_H
 #define CAIRN_GATEWAY_JOBS_JOBS_H

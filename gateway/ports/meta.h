@@ -95,8 +95,18 @@ struct chunk_row { /* where a chunk's bytes are */
     char pack[64];        /* object key; "" where the bytes are in the row */
     uint64_t offset;      /* in the pack */
     char *bytes;          /* stored_size bytes, where pack is ""; owned; may be left NULL by look-ups that ask so */
+    /* Only chunks_find, chunks_each and chunks_unverified tell these. */
+    struct uuid unverified_by; /* the user on whose word alone the bytes are those of the hash; zero: they were checked. Such a chunk has its pack for itself */
+    bool damaged;              /* they were checked, and are not; unverified_by says whose they are */
 };
 void chunk_row_fini(struct chunk_row *c);
+
+/* An object that a client may be bringing into the store by a URL. */
+struct pending_row {
+    struct uuid drive, user;
+    struct chunk_row chunk; /* what it is to be; pack: the object's key; no offset, no bytes */
+    int64_t expires;        /* the end of the URL */
+};
 
 struct upload_row {
     struct uuid id, user, drive;
@@ -260,14 +270,31 @@ struct meta_ops {
     int (*chunk_get)(struct meta *m, const struct uuid *drive, const struct hash *h, struct chunk_row *ret);
     /* Where h[n] are: rows without their bytes into ret[n]; stored_size 0 where the drive has no such chunk. */
     int (*chunks_find)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, struct chunk_row *ret);
-    /* Which of h[n] the drive has; ret[i]. */
+    /* Which of h[n] the drive has, and may be given to anybody who has the same content: not those that are unverified; ret[i]. */
     int (*chunks_known)(struct meta *m, const struct uuid *drive, const struct hash *h, size_t n, bool *ret);
-    /* Adds rows; one that is there already is left (and its age renewed). */
+    /* Adds rows; one that is there already is left (and its age renewed), unless it is unverified and the new one is not: then the new place is taken, and the object of the
+       former is pending, to be removed. A commit finds every chunk that is there and not damaged. */
     int (*chunks_add)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
     /* For the packing job: up to `limit` bytes of chunks kept in rows, oldest first; then their new place. */
     int (*chunks_inline)(struct meta *m, const struct uuid *drive, uint64_t limit,
                          int (*each)(void *ctx, const struct chunk_row *c), void *ctx);
     int (*chunks_moved)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
+
+    /* ---- objects that clients bring ---- */
+    /* Records n of them, all of one drive; durable before their URLs are given out. */
+    int (*pendings_add)(struct meta *m, const struct pending_row *p, size_t n);
+    /* Those of the drive whose key begins with prefix, in order of key; each ends it by returning non-zero. */
+    int (*pendings)(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx);
+    /* The objects are there: their chunks' rows (as p says, unverified_by too) are added, all of one drive, in one transaction. ret[i]: 0 the drive has the chunk (where it had it before, the object
+       stays pending); -ENOENT it is not pending, or expired before `now`; -EBUSY p is unverified, and so is what the drive has. */
+    int (*pendings_settle)(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret);
+    /* Up to limit of all drives that expired before `before`, into ret[limit]; the longest ago first. */
+    int (*pendings_over)(struct meta *m, int64_t before, unsigned limit, struct pending_row *ret, unsigned *ret_n);
+    int (*pendings_forget)(struct meta *m, const struct pending_row *p, size_t n);
+    /* Up to limit chunks of all drives that are unverified and not damaged, without bytes. */
+    int (*chunks_unverified)(struct meta *m, unsigned limit, int (*each)(void *ctx, const struct uuid *drive, const struct chunk_row *c), void *ctx);
+    /* What was found out about an unverified chunk: right, or damaged. Nothing, if it is somewhere else by now. */
+    int (*chunk_judge)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, bool right);
 
     /* ---- upload sessions ---- */
     int (*upload_add)(struct meta *m, const struct upload_row *u);
@@ -329,6 +356,7 @@ struct meta_ops {
                          void *ctx);
     /* Without their bytes. in_row: how many bytes the row has of one that is in no pack. */
     int (*chunks_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct chunk_row *c, uint64_t in_row), void *ctx);
+    int (*pendings_each)(struct meta_tx *tx, int (*each)(void *ctx, const struct pending_row *p), void *ctx);
 
     int (*ping)(struct meta *m);
     void (*free)(struct meta *m);

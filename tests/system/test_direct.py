@@ -5,9 +5,11 @@ import os
 import random
 import re
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -78,6 +80,11 @@ def cairn(gateway, folder, *args):
 
 def status(mount):
     return json.loads(os.getxattr(mount.path, "user.cairn.status"))
+
+
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
 
 
 def read(path):
@@ -173,6 +180,17 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         self.wfile.write(bytes(n // 2 if self.server.way == "cuts" else n))
         self.close_connection = True
 
+    def do_PUT(self):
+        """Takes it, says so, and keeps nothing."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        if self.server.way == "silent":
+            time.sleep(60)
+            return
+        self.send_response({"refuses": 403, "busy": 503, "redirects": 302}.get(self.server.way, 200))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *args):
         pass
 
@@ -191,18 +209,223 @@ def stranger(request):
     server.server_close()
 
 
+WAYS = ["lies", "cuts", "refuses", "busy", "redirects", "silent"]
+
+
 class TestSomebodyElseAtTheStoresAddress:
     @pytest.fixture
     def public(self, stranger):
         return f"http://127.0.0.1:{stranger.server_address[1]}"
 
-    @pytest.mark.parametrize("stranger", ["lies", "cuts", "refuses", "busy", "redirects", "silent"], indirect=True)
+    @pytest.mark.parametrize("stranger", WAYS, indirect=True)
     def test_the_gateway_is_asked_then(self, gateway, mounts, stranger):
         put(gateway, "/noise", NOISE)
         a = mounts.mount("a")
         assert read(a / "noise") == NOISE
         assert status(a)["direct"] == "unreachable"
         assert 1 <= stranger.asked <= 4  # those that were on their way at once, and then no more
+
+    @pytest.mark.parametrize("stranger", WAYS, indirect=True)
+    def test_what_is_written_goes_through_the_gateway_then(self, gateway, mounts, stranger):
+        a = mounts.mount("a")
+        write(a / "noise", NOISE)
+        assert gateway.api("GET", "/files/content" + gateway.query(drive="home", path="/noise")).body == NOISE
+        assert stranger.asked
+
+
+# ---- writing ----
+
+
+def test_a_mount_writes_to_the_store(gateway, mounts):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    before = passed(gateway)
+    write(a / "noise", NOISE)
+    write(a / "text", TEXT)
+    assert passed(gateway) - before < MIB
+    assert status(a)["directSentBytes"] == len(NOISE) + len(TEXT)
+    assert read(b / "noise") == NOISE and read(b / "text") == TEXT
+    assert passed(gateway) - before < MIB
+
+
+def test_what_the_drive_has_is_not_brought_again(gateway, mounts, store):
+    a = mounts.mount("a")
+    write(a / "noise", NOISE)
+    write(a / "text", TEXT)
+    wait_for(lambda: not unverified(gateway), "the job that checks what was brought")
+    sent = status(a)["directSentBytes"], status(a)["uploadedBytes"]
+    write(a / "noise again", NOISE)
+    write(a / "text again", TEXT)
+    assert (status(a)["directSentBytes"], status(a)["uploadedBytes"]) == sent
+    assert read(a / "text again") == TEXT
+
+
+def test_small_content_travels_with_its_operation(gateway, mounts):
+    a = mounts.mount("a")
+    write(a / "small", NOISE[:60000])
+    assert status(a)["directSentBytes"] == 0
+    assert read(a / "small") == NOISE[:60000]
+
+
+@pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "none"])
+def test_writing_where_clients_cannot_reach_the_store(gateway, mounts):
+    a = mounts.mount("a")
+    write(a / "noise", NOISE)
+    write(a / "text", TEXT)
+    assert status(a)["directSentBytes"] == 0
+    b = mounts.mount("b", direct="off")
+    assert read(b / "noise") == NOISE and read(b / "text") == TEXT
+
+
+def test_a_driver_that_is_killed_while_it_brings(gateway, mounts):
+    a = mounts.mount("a")
+    with open(a / "noise", "wb") as f:
+        f.write(NOISE)
+        f.flush()
+        wait_for(lambda: status(a)["directSentBytes"] or status(a)["uploadedBytes"], "the first chunk")
+        a.kill()
+        try:
+            f.close()
+        except OSError:
+            pass
+    a.start()
+    wait_for(lambda: status(a)["dirtyBytes"] == 0, "what was in the journal")
+    b = mounts.mount("b")
+    got = read(b / "noise")
+    assert got == NOISE[:len(got)] and len(got) > MIB
+
+
+# ---- as others might use it ----
+
+
+class Bringer(Peer):
+    """A client of the driver's protocol that brings chunks itself, and says of them what it likes."""
+
+    def place(self, plain, stored=None, claim=None, **more):
+        """What the gateway says to these bytes; claim: whose hash it is said to be."""
+        raw = stored is None
+        stored = plain if raw else stored
+        chunk = {"sha256": claim or sha256(plain), "size": len(plain), "stored": len(stored), "codec": "raw" if raw else "zstd", **more}
+        if not raw:
+            chunk["storedSha256"] = sha256(stored)
+        answer = self.call("POST", "/places", json={"drive": self.drive, "chunks": [chunk]})
+        assert answer.status == 200, answer
+        return answer.json["places"][0]
+
+    def bring(self, place, data):
+        """The status of the store's answer."""
+        headers = {**place["headers"], "content-length": str(len(data)), "Content-Type": ""}
+        request = urllib.request.Request(place["url"], data=data, method="PUT", headers=headers)
+        try:
+            with self.gateway.opener.open(request) as r:
+                return r.status
+        except urllib.error.HTTPError as e:
+            return e.code
+
+    def placed(self, *packs):
+        answer = self.call("POST", "/placed", json={"drive": self.drive, "packs": list(packs)})
+        assert answer.status == 200, answer
+        return answer.json["placed"]
+
+    def missing(self, *hashes):
+        return self.call("POST", "/missing", json={"drive": self.drive, "chunks": list(hashes)}).json["missing"]
+
+    def file_of(self, name, h, size):
+        made = self.create(name)
+        return self.batch(made, {"op": "commit", "ino": made["ino"], "base": 0, "size": size, "chunkSize": 4 * MIB, "changes": [[0, h, size]]})[1]
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-q", "-c", "--no-check"], input=data, capture_output=True, check=True).stdout
+
+
+def unverified(gateway):
+    with sqlite3.connect(f"file:{gateway.data}/meta.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT COUNT(*) FROM chunk WHERE unverified_by IS NOT NULL AND damaged = 0").fetchone()[0]
+
+
+def test_the_store_checks_what_is_brought(gateway):
+    """Raw, a chunk's name is the sum that the store checks: nobody else needs to."""
+    data, other, peer = NOISE[:MIB], NOISE[MIB:2 * MIB], Bringer(gateway)
+    place = peer.place(data)
+    assert peer.placed(place["pack"]) == [False]  # not yet there
+    for wrong in other, data[:-1], data + b"x", b"":
+        assert peer.bring(place, wrong) in (400, 403)
+    assert peer.placed(place["pack"]) == [False]
+    assert peer.missing(sha256(data)) == [sha256(data)]
+    assert peer.bring(place, data) == 200
+    assert peer.placed(place["pack"], place["pack"], "direct/00/nothing") == [True, False, False]
+    assert peer.missing(sha256(data)) == []
+    assert peer.place(data) == {"there": True}
+    assert peer.bring(place, other) in (400, 403)  # nor afterwards
+    assert "error" not in peer.file_of("file", sha256(data), len(data))
+    assert gateway.api("GET", "/files/content" + gateway.query(drive="home", path="/file")).body == data
+
+
+def test_nobody_can_poison_anothers_content(gateway, mounts):
+    """Compressed, the store cannot tell whether the bytes are those of the hash. Until a job has looked, nobody is told that the drive has them."""
+    peer = Bringer(gateway)
+    h, bad = sha256(TEXT[:4 * MIB]), zstd(NOISE[:MIB] + bytes(3 * MIB))
+    place = peer.place(TEXT[:4 * MIB], stored=bad)
+    assert peer.bring(place, bad) == 200
+    assert peer.placed(place["pack"]) == [True]
+    assert "error" not in peer.file_of("claimed", h, 4 * MIB)
+    # neither before the job has looked …
+    assert peer.missing(h) == [h]
+    assert peer.place(TEXT[:4 * MIB], stored=zstd(TEXT[:4 * MIB])) is None
+    # … nor after: others bring it themselves, through the gateway, which looks
+    a = mounts.mount("a")
+    write(a / "text", TEXT)
+    b = mounts.mount("b")
+    assert read(b / "text") == TEXT
+    wait_for(lambda: not unverified(gateway), "the job")
+    assert read(b / "claimed") == TEXT[:4 * MIB]  # it is what its hash says, by now
+
+
+def test_what_is_found_to_be_wrong(gateway, mounts, store):
+    peer = Bringer(gateway)
+    h, bad = sha256(TEXT[:4 * MIB]), zstd(NOISE[:MIB] + bytes(3 * MIB))
+    place = peer.place(TEXT[:4 * MIB], stored=bad)
+    assert peer.bring(place, bad) == 200
+    assert peer.placed(place["pack"]) == [True]
+    assert "error" not in peer.file_of("claimed", h, 4 * MIB)
+    wait_for(lambda: not unverified(gateway), "the job")
+    a = mounts.mount("a")
+    with pytest.raises(OSError):
+        read(a / "claimed")
+    assert peer.file_of("again", h, 4 * MIB)["error"] == "ENODATA"
+    done = gateway.admin("scrub", "--objects", store.url, check=False)
+    assert done.returncode == 1 and "brought them" in done.stdout, done.stdout
+    write(a / "text", TEXT)
+    assert read(a / "text") == TEXT and read(a / "claimed") == TEXT[:4 * MIB]
+
+
+def test_a_gateway_that_is_killed_between_bringing_and_saying_so(gateway):
+    data, peer = NOISE[:MIB], Bringer(gateway)
+    place = peer.place(data)
+    gateway.kill()
+    assert peer.bring(place, data) == 200
+    gateway.start()
+    assert peer.placed(place["pack"]) == [True]
+    gateway.kill()
+    gateway.start()
+    assert "error" not in peer.file_of("file", sha256(data), len(data))
+    assert gateway.api("GET", "/files/content" + gateway.query(drive="home", path="/file")).body == data
+
+
+def test_places_for_bringing_are_checked(gateway):
+    peer, h = Bringer(gateway), sha256(b"x")
+    good = {"sha256": h, "size": 100000, "stored": 100000, "codec": "raw"}
+    for bad in {"sha256": "1"}, {"size": 0}, {"size": 1 << 27, "stored": 1 << 27}, {"stored": 99999}, {"codec": "lzma"}, {"codec": "zstd", "stored": 99999}, {"stored": -1}:
+        answer = peer.call("POST", "/places", json={"drive": peer.drive, "chunks": [{**good, **bad}]})
+        assert answer.status == 400, (bad, answer)
+    assert peer.call("POST", "/places", json={"drive": peer.drive, "chunks": [{**good, "size": 1000, "stored": 1000}]}).json["places"] == [None]
+    for bad in {"packs": ["../x"]}, {"packs": [3]}, {"packs": "x"}, {}:
+        assert peer.call("POST", "/placed", json={"drive": peer.drive, **bad}).status == 400
+    gateway.add_user("bob")
+    bob = gateway.token_of("bob")
+    place = peer.place(NOISE[:MIB])
+    assert gateway.api("POST", "/fs/v1/places", json={"drive": peer.drive, "chunks": [good]}, token=bob).status == 404
+    assert gateway.api("POST", "/fs/v1/placed", json={"drive": peer.drive, "packs": [place["pack"]]}, token=bob).status == 404
 
 
 def test_places_are_told_to_members_only(gateway):

@@ -360,9 +360,8 @@ int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t
     return 0;
 }
 
-int remote_chunk_put(struct remote *r, const struct hash *h, const void *bytes, uint32_t size)
+static int chunk_put(const struct hash *h, const void *bytes, uint32_t size)
 {
-    (void)r;
     if (gw_delay_us)
         usleep(gw_delay_us);
     if (gw_away)
@@ -387,6 +386,14 @@ int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_m
     for (size_t i = 0; i < n; i++)
         ret_missing[i] = !find_chunk(&h[i]);
     return 0;
+}
+
+int remote_chunk_bring(struct remote *r, const struct hash *h, const void *bytes, uint32_t size, bool ask, bool *ret_sent)
+{
+    bool missing = true;
+    int err = ask ? remote_missing(r, h, 1, &missing) : 0;
+    *ret_sent = missing;
+    return err || !missing ? err : chunk_put(h, bytes, size);
 }
 
 /* ---- opqueue.h ---- */
