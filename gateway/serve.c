@@ -3,6 +3,7 @@
 #include "common/pool.h"
 #include "gateway/api/app.h"
 #include "gateway/api/publisher.h"
+#include "gateway/api/shared.h"
 #include "gateway/jobs/jobs.h"
 #include "gateway/scanning.h"
 #include "gateway/stores.h"
@@ -125,7 +126,7 @@ struct route_table {
 };
 static const struct route_table tables[] = {
     {auth_routes, &auth_routes_n}, {drive_routes, &drive_routes_n},     {upload_routes, &upload_routes_n}, {file_routes, &file_routes_n},
-    {fs_routes, &fs_routes_n},     {version_routes, &version_routes_n}, {change_routes, &change_routes_n}, {actuator_routes, &actuator_routes_n},
+    {fs_routes, &fs_routes_n},     {version_routes, &version_routes_n}, {change_routes, &change_routes_n}, {presence_routes, &presence_routes_n}, {actuator_routes, &actuator_routes_n},
 };
 
 static struct http_server *make_server(struct gateway *g)
@@ -175,6 +176,7 @@ static int build(struct gateway *g)
     if (app->events->ops->shared)
         app->publisher = publisher_new(app, g->config->embedded != NULL);
     app->hub = hub_new(app);
+    app->shared = shared_new(app);
     app->streams = streams_new(app);
     app->queues = drive_queues_new(app->meta, run_on_pool, http_server_pool(app->server), streams_listener(app->streams));
     streams_start(app->streams);
@@ -200,6 +202,7 @@ static void tear_down(struct gateway *g)
     if (app->queues)
         drive_queues_drain(app->queues);
     publisher_stop(app->publisher);
+    shared_stop(app->shared);
     hub_stop(app->hub);
     serving = NULL;
     if (app->server)
@@ -213,6 +216,7 @@ static void tear_down(struct gateway *g)
         streams_free(app->streams);
     if (app->hub)
         hub_free(app->hub);
+    shared_free(app->shared);
     auth_free(app->auth);
     content_cache_free(app->content);
     access_free(app);

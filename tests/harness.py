@@ -202,6 +202,20 @@ class Gateway(Client):
             self.fsck()
 
 
+class Second(Gateway):
+    """Another gateway process on the same stores. (SQLite allows that for what is tried here; a real installation has PostgreSQL, and --embedded sees to it that there is one.)"""
+
+    def __init__(self, first):
+        self.folder = first.folder + "-second"
+        self.data = os.path.join(self.folder, "data")
+        self.log = os.path.join(self.folder, "gateway.log")
+        os.makedirs(self.data)
+        os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
+        os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
+        self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
+        self.token = first.token
+
+
 def fuse_is_missing():
     """Why nothing can be mounted here, None if it can."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):

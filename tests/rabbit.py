@@ -7,7 +7,7 @@ import time
 
 import pika
 
-from harness import Gateway, wait_for
+from harness import wait_for
 from realserver import RealServer
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # a broker that is away is what is tested
@@ -65,17 +65,3 @@ class Consumer:
     def close(self):
         self.ending = True
         self.thread.join(10)
-
-
-class Second(Gateway):
-    """Another gateway process on the same stores. (SQLite allows that for what is tried here; a real installation has PostgreSQL, and --embedded sees to it that there is one.)"""
-
-    def __init__(self, first):
-        self.folder = first.folder + "-second"
-        self.data = os.path.join(self.folder, "data")
-        self.log = os.path.join(self.folder, "gateway.log")
-        os.makedirs(self.data)
-        os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
-        os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
-        self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
-        self.token = first.token

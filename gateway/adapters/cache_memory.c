@@ -261,16 +261,18 @@ static int present_put(struct cache *c, const struct presence *p, size_t n, unsi
     return 0;
 }
 
-static int present_remove(struct cache *c, const struct presence *p)
+static int present_remove(struct cache *c, const struct presence *p, size_t n)
 {
     struct memory *m = memory_of(c);
-    struct device_key key = key_of(p);
-    struct device *d;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&m->lock);
-    HASH_FIND(hh, m->devices, &key, sizeof key, d);
-    if (d) {
-        HASH_DEL(m->devices, d);
-        free(d);
+    for (size_t i = 0; i < n; i++) {
+        struct device_key key = key_of(&p[i]);
+        struct device *d;
+        HASH_FIND(hh, m->devices, &key, sizeof key, d);
+        if (d) {
+            HASH_DEL(m->devices, d);
+            free(d);
+        }
     }
     return 0;
 }

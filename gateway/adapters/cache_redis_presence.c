@@ -114,26 +114,48 @@ static void device_text(const struct presence *p, struct device_text *t)
     snprintf(t->value, sizeof t->value, "%lld %s", (long long)p->since, p->name);
 }
 
-static void set_field(struct redis_command *c, const char *key, const char *field, const char *value)
+/* How a device's commands are made: into cmds[PER_DEVICE]. */
+#define PER_DEVICE 4
+typedef size_t device_commands(const struct device_text *t, const char *ms, struct redis_command cmds[PER_DEVICE]);
+
+static void field_command(struct redis_command *c, const char *word, const char *key, const char *field)
 {
     redis_begin(c, key);
-    redis_word(c, "HSET");
+    redis_word(c, word);
     redis_arg_text(c, field);
-    redis_arg_text(c, value);
 }
 
-static void expire(struct redis_command *c, const char *key, const char *ms)
+static size_t put_commands(const struct device_text *t, const char *ms, struct redis_command cmds[PER_DEVICE])
 {
-    redis_begin(c, key);
-    redis_word(c, "PEXPIRE");
-    redis_arg_text(c, ms);
+    field_command(&cmds[0], "HSET", t->user_key, t->user_field);
+    redis_arg_text(&cmds[0], t->value);
+    field_command(&cmds[1], "PEXPIRE", t->user_key, ms);
+    field_command(&cmds[2], "HSET", t->gateway_key, t->gateway_field);
+    redis_arg_text(&cmds[2], t->value);
+    field_command(&cmds[3], "PEXPIRE", t->gateway_key, ms);
+    return 4;
 }
 
-static int run_and_end(struct redis_cache *r, struct redis_command *cmds, size_t n)
+static size_t remove_commands(const struct device_text *t, const char *ms, struct redis_command cmds[PER_DEVICE])
 {
+    (void)ms;
+    field_command(&cmds[0], "HDEL", t->user_key, t->user_field);
+    field_command(&cmds[1], "HDEL", t->gateway_key, t->gateway_field);
+    return 2;
+}
+
+static int change_some(struct redis_cache *r, const struct presence *p, size_t n, device_commands *make, const char *ms)
+{
+    CLEANUP_FREE struct device_text *texts = mem_calloc(n, sizeof *texts);
+    CLEANUP_FREE struct redis_command *cmds = mem_calloc(PER_DEVICE * n, sizeof *cmds);
+    size_t n_cmds = 0;
     int err = 0;
-    redis_run_all(r, NULL, cmds, n);
     for (size_t i = 0; i < n; i++) {
+        device_text(&p[i], &texts[i]);
+        n_cmds += make(&texts[i], ms, cmds + n_cmds);
+    }
+    redis_run_all(r, NULL, cmds, n_cmds);
+    for (size_t i = 0; i < n_cmds; i++) {
         int result = redis_result(&cmds[i]);
         err = err ? err : result;
         redis_command_fini(&cmds[i]);
@@ -141,44 +163,25 @@ static int run_and_end(struct redis_cache *r, struct redis_command *cmds, size_t
     return err;
 }
 
-static int put_some(struct redis_cache *r, const struct presence *p, size_t n, const char *ms)
+static int change(struct cache *c, const struct presence *p, size_t n, device_commands *make, const char *ms)
 {
-    CLEANUP_FREE struct device_text *texts = mem_calloc(n, sizeof *texts);
-    CLEANUP_FREE struct redis_command *cmds = mem_calloc(4 * n, sizeof *cmds);
-    for (size_t i = 0; i < n; i++) {
-        struct device_text *t = &texts[i];
-        device_text(&p[i], t);
-        set_field(&cmds[4 * i], t->user_key, t->user_field, t->value);
-        expire(&cmds[4 * i + 1], t->user_key, ms);
-        set_field(&cmds[4 * i + 2], t->gateway_key, t->gateway_field, t->value);
-        expire(&cmds[4 * i + 3], t->gateway_key, ms);
-    }
-    return run_and_end(r, cmds, 4 * n);
+    const size_t most = REDIS_TOGETHER_MAX / PER_DEVICE;
+    int err = 0;
+    for (size_t at = 0; at < n && !err; at += most)
+        err = change_some(redis_of(c), p + at, n - at < most ? n - at : most, make, ms);
+    return err;
 }
 
 int redis_present_put(struct cache *c, const struct presence *p, size_t n, unsigned ms)
 {
-    const size_t most = REDIS_TOGETHER_MAX / 4;
     char time[12];
-    int err = 0;
     snprintf(time, sizeof time, "%u", ms);
-    for (size_t at = 0; at < n && !err; at += most)
-        err = put_some(redis_of(c), p + at, n - at < most ? n - at : most, time);
-    return err;
+    return change(c, p, n, put_commands, time);
 }
 
-int redis_present_remove(struct cache *c, const struct presence *p)
+int redis_present_remove(struct cache *c, const struct presence *p, size_t n)
 {
-    struct device_text t;
-    struct redis_command cmds[2];
-    device_text(p, &t);
-    redis_begin(&cmds[0], t.user_key);
-    redis_word(&cmds[0], "HDEL");
-    redis_arg_text(&cmds[0], t.user_field);
-    redis_begin(&cmds[1], t.gateway_key);
-    redis_word(&cmds[1], "HDEL");
-    redis_arg_text(&cmds[1], t.gateway_field);
-    return run_and_end(redis_of(c), cmds, 2);
+    return change(c, p, n, remove_commands, NULL);
 }
 
 /* Fills all but the one whose hash it is; ret_other: whose id the field begins with. false: it is none of ours. */

@@ -177,6 +177,7 @@ static const struct meta_ops sqlite_ops = {
     .drive_quota = sqlite_drive_quota,
     .member_set = sqlite_member_set,
     .member_role = sqlite_member_role,
+    .member_list = sqlite_member_list,
     .secret = sqlite_secret,
     .inodes_reserve = sqlite_inodes_reserve,
     .begin = sqlite_begin,

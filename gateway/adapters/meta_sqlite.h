@@ -121,6 +121,7 @@ int sqlite_drive_rename(struct meta *m, const struct uuid *id, const char *name)
 int sqlite_drive_quota(struct meta *m, const struct uuid *id, uint64_t quota);
 int sqlite_member_set(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role role);
 int sqlite_member_role(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role *ret);
+int sqlite_member_list(struct meta *m, const struct uuid *drive, int (*each)(void *ctx, const struct uuid *user, enum role role), void *ctx);
 int sqlite_inodes_reserve(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
 int sqlite_outbox_put(struct conn *c, const struct meta_tx *tx, const struct outbox_row *row); /* within a writing transaction */
 int sqlite_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n);

@@ -196,6 +196,22 @@ int sqlite_member_role(struct meta *m, const struct uuid *drive, const struct uu
     return err == -ENOENT ? 0 : err;
 }
 
+int sqlite_member_list(struct meta *m, const struct uuid *drive, int (*each)(void *ctx, const struct uuid *user, enum role role), void *ctx)
+{
+    READER(c, m);
+    QUERY(q, c, "SELECT user, role FROM member WHERE drive = ?1");
+    put_id(&q, drive);
+    int err;
+    while ((err = query_step(&q)) == 1) {
+        struct uuid user;
+        get_id(&q, &user);
+        enum role role = (enum role)get_int(&q);
+        if ((err = each(ctx, &user, role)) != 0)
+            break;
+    }
+    return err;
+}
+
 /* ---- cursors ---- */
 
 int sqlite_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret)

@@ -43,7 +43,7 @@ void redis_presence_init(struct redis_cache *r);
 int redis_gateway_alive(struct cache *c, const struct uuid *gateway, unsigned ms, bool *ret_known);
 int redis_gateways(struct cache *c, void (*each)(void *ctx, const struct uuid *gateway, bool alive), void *ctx);
 int redis_present_put(struct cache *c, const struct presence *p, size_t n, unsigned ms);
-int redis_present_remove(struct cache *c, const struct presence *p);
+int redis_present_remove(struct cache *c, const struct presence *p, size_t n);
 int redis_present_list(struct cache *c, const struct uuid *users, size_t n, cache_presence_each *each, void *ctx);
 int redis_present_at(struct cache *c, const struct uuid *gateway, cache_presence_each *each, void *ctx);
 void redis_script_init(struct redis_script *s, const char *text);

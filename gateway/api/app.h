@@ -22,6 +22,7 @@ struct app {
     struct http_server *server;
     struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
     struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
+    struct shared *shared;   /* api/shared.c: what gateways keep together through the cache; NULL: nothing */
     struct auth *auth;       /* api/auth.c: verified tokens, log-in attempts, threads for passwords; NULL: every token is looked up */
     struct ino_range *inodes; /* api/access.c: inode numbers that this process may give, per drive */
     struct roles *roles;      /* api/roles.c: who may do what, remembered for a moment */
@@ -110,7 +111,7 @@ void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned 
 
 /* ---- tables of routes, one per file; joined in main.c ---- */
 extern const struct route auth_routes[], drive_routes[], upload_routes[], file_routes[], version_routes[], change_routes[],
-    fs_routes[], actuator_routes[];
+    fs_routes[], presence_routes[], actuator_routes[];
 extern const size_t auth_routes_n, drive_routes_n, upload_routes_n, file_routes_n, version_routes_n, change_routes_n,
-    fs_routes_n, actuator_routes_n;
+    fs_routes_n, presence_routes_n, actuator_routes_n;
 #endif

@@ -21,10 +21,9 @@ struct auth {
 
 struct auth *auth_new(struct app *app)
 {
-    (void)app;
     struct auth *a = mem_alloc(sizeof *a);
     a->cache = token_cache_new();
-    a->attempts = attempts_new();
+    a->attempts = attempts_new(app->token_secret);
     a->passwords = pool_new(PASSWORD_THREADS, "password");
     return a;
 }

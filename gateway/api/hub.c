@@ -216,7 +216,6 @@ void hub_free(struct hub *h)
     feeds_free(h);
     waits_free(h);
     progress_free(h);
-    presence_free(h);
     remote_free(h->remote);
     pthread_mutex_destroy(&h->lock);
     free(h);

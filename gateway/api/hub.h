@@ -42,7 +42,6 @@ struct conn { /* one STOMP connection; loop */
 struct feed;          /* hub_feed.c: changes of one drive on their way to subscribers; under lock */
 struct wait;          /* hub_wait.c; under lock */
 struct progress;      /* hub_progress.c; under lock */
-struct present;       /* hub_presence.c; loop */
 struct listening_user { /* who has subscriptions; under lock */
     struct uuid user;
     unsigned n, of[TOPICS];
@@ -53,7 +52,6 @@ struct hub {
     struct app *app;
     struct conn *conns; /* loop */
     bool ticking;       /* loop */
-    struct present *present; /* loop */
     atomic_size_t subscribers[TOPICS];
     atomic_size_t n_waits;
     pthread_mutex_t lock;
@@ -70,8 +68,11 @@ void hub_subscribed(struct hub *h, const struct conn *c, const struct subscripti
 void hub_deliver(struct hub *h, enum topic topic, const struct uuid *user, const struct uuid *drive, const char *body, size_t n);
 void hub_tick_on(struct hub *h); /* the tick goes on while there is anything to do */
 void hub_post_tick(struct hub *h); /* any thread */
-/* Presence of a user's device, counted: told when the first comes and the last goes. */
+/* A connection of a user's device came or went: shared.h counts them. */
 void hub_presence(struct hub *h, const struct principal *who, bool online);
+
+/* Any thread. A device is online or offline: told to those who share a drive with its user, here, and everywhere by a message. */
+void hub_announce(struct hub *h, const struct presence *p, bool online, bool everywhere);
 
 /* Those who listen to a topic, each once; caller frees. */
 struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n); /* any thread */
@@ -114,5 +115,4 @@ void waits_committed(struct hub *h, const struct uuid *drive, const struct drive
 void feeds_free(struct hub *h);
 void waits_free(struct hub *h);
 void progress_free(struct hub *h);
-void presence_free(struct hub *h);
 #endif

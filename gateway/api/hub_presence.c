@@ -5,18 +5,9 @@
 #include "common/pool.h"
 #include "gateway/api/json_out.h"
 #include "gateway/api/hub.h"
+#include "gateway/api/shared.h"
 
 #include <string.h>
-
-struct device_key {
-    struct uuid user;
-    char device[129];
-};
-struct present { /* loop */
-    struct device_key key; /* zeroed behind its texts: hashed as a whole */
-    unsigned n;
-    UT_hash_handle hh;
-};
 
 struct announcement {
     struct hub *hub;
@@ -77,50 +68,32 @@ static void announce(void *arg)
     free(a);
 }
 
-static char *message_of(const struct principal *who, bool online)
+static char *message_of(const struct presence *p, bool online)
 {
     struct buf b = {0};
     jout_open(&b, NULL, '{');
-    jout_str(&b, "user", who->name);
-    jout_bytes(&b, "device", who->device, strlen(who->device));
+    jout_str(&b, "user", p->name);
+    jout_bytes(&b, "device", p->device, strlen(p->device));
     jout_str(&b, "state", online ? "online" : "offline");
     jout_time(&b, "at", clock_wall_ns());
     jout_close(&b, '}');
     return buf_detach(&b);
 }
 
-static void publish(struct hub *h, const char *json)
+void hub_announce(struct hub *h, const struct presence *p, bool online, bool everywhere)
 {
+    CLEANUP_FREE char *json = message_of(p, online);
     struct events *e = h->app->events;
-    if (e->ops->shared)
+    if (everywhere && e->ops->shared)
         e->ops->publish(e, &(struct events_message){.key = "presence", .body = json, .len = strlen(json)}, NULL, NULL);
+    if (h->subscribers[TOPIC_PRESENCE])
+        announce_later(h, &p->user, mem_strdup(json));
 }
 
 void hub_presence(struct hub *h, const struct principal *who, bool online)
 {
-    struct device_key key = {.user = who->user};
-    struct present *p;
-    snprintf(key.device, sizeof key.device, "%s", who->device);
     remote_user(h, who, online);
-    HASH_FIND(hh, h->present, &key, sizeof key, p);
-    if (!p && online) {
-        p = mem_alloc(sizeof *p);
-        p->key = key;
-        HASH_ADD(hh, h->present, key, sizeof p->key, p);
-    }
-    if (!p)
-        return;
-    p->n = online ? p->n + 1 : p->n - 1;
-    if (!online && p->n == 0) {
-        HASH_DEL(h->present, p);
-        free(p);
-    } else if (!online || p->n > 1) {
-        return; /* it was, or still is, there */
-    }
-    CLEANUP_FREE char *json = message_of(who, online);
-    publish(h, json);
-    if (h->subscribers[TOPIC_PRESENCE])
-        announce_later(h, &who->user, mem_strdup(json));
+    shared_presence(h->app->shared, who, online);
 }
 
 /* Told here to those who share a drive with that user, as of one's own. */
@@ -149,13 +122,4 @@ void presence_heard(struct hub *h, const json_t *message)
     struct announcement *a = mem_alloc(sizeof *a);
     *a = (struct announcement){.hub = h, .json = buf_detach(&b)};
     pool_run(http_server_pool(h->app->server), heard_run, a);
-}
-
-void presence_free(struct hub *h)
-{
-    struct present *p, *next;
-    HASH_ITER(hh, h->present, p, next) {
-        HASH_DEL(h->present, p);
-        free(p);
-    }
 }

@@ -64,8 +64,8 @@ struct cache_ops {
     /* These n devices are there. Known for at least ms; put again before that, they stay. One (user, device, gateway) is one row.
        0; -EHOSTUNREACH or -EIO: some may be missing. */
     int (*present_put)(struct cache *c, const struct presence *p, size_t n, unsigned ms);
-    /* It has gone from that gateway. 0; -EHOSTUNREACH; -EIO. */
-    int (*present_remove)(struct cache *c, const struct presence *p);
+    /* These n have gone from their gateways. 0; -EHOSTUNREACH or -EIO: some may still be there. */
+    int (*present_remove)(struct cache *c, const struct presence *p, size_t n);
     /* Calls each for every device of these users at a gateway that is alive; in no order. Stops when it returns non-zero and returns that; else 0;
        -EHOSTUNREACH, -EIO: some may have been left out. */
     int (*present_list)(struct cache *c, const struct uuid *users, size_t n, cache_presence_each *each, void *ctx);

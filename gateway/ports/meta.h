@@ -205,6 +205,8 @@ struct meta_ops {
     int (*member_set)(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role role);
     /* ROLE_NONE where the user is no member or the drive does not exist. */
     int (*member_role)(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role *ret);
+    /* The members of a drive, in no order. Stops when each returns non-zero and returns that. */
+    int (*member_list)(struct meta *m, const struct uuid *drive, int (*each)(void *ctx, const struct uuid *user, enum role role), void *ctx);
     /* A secret shared by all gateways, 32 bytes, made at the first call: signs tokens and URLs. */
     int (*secret)(struct meta *m, const char *name, uint8_t ret[32]);
     /* Hands out `count` (≥ 1) inode numbers of the drive that nobody else gets, from *ret_first on. -ENOENT; -EOVERFLOW. */

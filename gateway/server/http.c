@@ -348,6 +348,11 @@ int http_server_port(struct http_server *s)
     return s->port;
 }
 
+struct limits *http_server_limits(struct http_server *s)
+{
+    return s->limits;
+}
+
 struct pool *http_server_pool(struct http_server *s)
 {
     return s->pool;

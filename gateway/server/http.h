@@ -123,6 +123,8 @@ int http_server_port(struct http_server *s);
    where anybody listens there already, even one who would share it. Logged. */
 int http_reserve_address(const char *listen, int *ret_port);
 struct pool *http_server_pool(struct http_server *s);
+/* Its limits for users ('u' and the key of user_key) and addresses ('a'). */
+struct limits *http_server_limits(struct http_server *s);
 void *http_server_app(struct http_server *s); /* http_config.app */
 /* Runs fn(arg) on the loop thread soon; from any thread. */
 void http_server_post(struct http_server *s, void (*fn)(void *), void *arg);

@@ -10,8 +10,8 @@ import tempfile
 import threading
 
 import pytest
-from harness import Gateway, end, program, wait_for
-from rabbit import Consumer, Rabbit, Second
+from harness import Gateway, Second, end, program, wait_for
+from rabbit import Consumer, Rabbit
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "..", "system"))
 from wsclient import Stomp  # noqa: E402

@@ -123,6 +123,41 @@ static int last_drive(void *ctx, const struct drive_row *d)
     return 0;
 }
 
+struct members {
+    struct uuid users[4];
+    enum role roles[4];
+    size_t n;
+    int stop;
+};
+
+static int note_member(void *ctx, const struct uuid *user, enum role role)
+{
+    struct members *l = ctx;
+    l->users[l->n] = *user;
+    l->roles[l->n++] = role;
+    return l->stop;
+}
+
+static void members_of_a_drive_are_listed(void **state)
+{
+    struct fixture *f = *state;
+    struct members l = {0}, stopped = {.stop = 7};
+    struct uuid guest;
+    uuid_new(&guest);
+    assert_int_equal(CALL(f, member_set, &f->drive.id, &guest, ROLE_VIEWER), 0);
+    assert_int_equal(CALL(f, member_list, &f->drive.id, note_member, &l), 0);
+    assert_int_equal(l.n, 2);
+    size_t of_guest = uuid_equal(&l.users[1], &guest);
+    assert_true(uuid_equal(&l.users[of_guest], &guest));
+    assert_int_equal(l.roles[of_guest], ROLE_VIEWER);
+    assert_true(uuid_equal(&l.users[!of_guest], &f->user.id));
+    assert_int_equal(l.roles[!of_guest], ROLE_OWNER);
+    assert_int_equal(CALL(f, member_list, &f->drive.id, note_member, &stopped), 7);
+    assert_int_equal(stopped.n, 1);
+    assert_int_equal(CALL(f, member_list, &guest, note_member, &l), 0);
+    assert_int_equal(l.n, 2);
+}
+
 static void members_see_the_drive_in_their_role(void **state)
 {
     struct fixture *f = *state;
@@ -180,6 +215,7 @@ int main(void)
         TEST(a_secret_is_made_once),
         TEST(a_new_drive_has_a_root),
         TEST(members_see_the_drive_in_their_role),
+        TEST(members_of_a_drive_are_listed),
         TEST(inode_numbers_are_handed_out_once),
         cmocka_unit_test(an_unknown_scheme_is_refused),
     };

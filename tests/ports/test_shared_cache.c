@@ -430,9 +430,9 @@ static void test_a_device_put_again_is_one(void **state)
     assert_only(of_users(f->b, &w.ann, 1), &p, 1);
     assert_int_equal(CALL(f->b, present_put, &elsewhere, 1, LONG_MS), 0);
     assert_only(of_users(f->b, &w.ann, 1), (struct presence[]){p, elsewhere}, 2);
-    assert_int_equal(CALL(f->b, present_remove, &p), 0);
+    assert_int_equal(CALL(f->b, present_remove, &p, 1), 0);
     assert_only(of_users(f->a, &w.ann, 1), &elsewhere, 1);
-    assert_int_equal(CALL(f->b, present_remove, &p), 0);
+    assert_int_equal(CALL(f->b, present_remove, &p, 1), 0);
     all_end(f, &w);
 }
 
@@ -446,7 +446,7 @@ static void test_devices_go_with_their_gateway(void **state)
     wait_silent(f->b, &w.g);
     assert_only(of_users(f->b, (struct uuid[]){w.ann, w.bob}, 2), &there[2], 1);
     assert_only(of_gateway(f->b, &w.g), there, 2); /* who was there is known still */
-    assert_int_equal(CALL(f->b, present_remove, &there[0]), 0);
+    assert_int_equal(CALL(f->b, present_remove, &there[0], 1), 0);
     assert_only(of_gateway(f->a, &w.g), &there[1], 1);
     alive(f->a, &w.g, LONG_MS, false);
     assert_only(of_users(f->b, (struct uuid[]){w.ann, w.bob}, 2), &there[1], 2);

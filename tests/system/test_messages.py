@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 from clamd import EICAR, Clamd
-from harness import ROOT, Gateway, end, program, wait_for
-from rabbit import Consumer, Rabbit, Second
+from harness import ROOT, Gateway, Second, end, program, wait_for
+from rabbit import Consumer, Rabbit
 from test_stomp import put
 from wsclient import Stomp
 

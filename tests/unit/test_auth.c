@@ -13,6 +13,7 @@
 #include "gateway/api/auth.h"
 #include "gateway/api/password.h"
 #include "gateway/api/sessions.h"
+#include "gateway/server/limits.h"
 
 #include <errno.h>
 #include <jwt.h>
@@ -356,10 +357,12 @@ static void sessions_end_by_themselves(void **state)
 
 /* ---- guessing ---- */
 
+static const uint8_t secret[32] = "known to all gateways";
+
 static void failures_fill_a_bucket_that_drains(void **state)
 {
     (void)state;
-    struct attempts *a = attempts_new();
+    struct attempts *a = attempts_new(secret);
     int64_t now = 1000000;
     for (int i = 0; i < 10; i++)
         assert_int_equal(attempts_begin(a, "192.0.2.1", "ann", now), 0);
@@ -375,7 +378,7 @@ static void failures_fill_a_bucket_that_drains(void **state)
 static void successes_do_not_count(void **state)
 {
     (void)state;
-    struct attempts *a = attempts_new();
+    struct attempts *a = attempts_new(secret);
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(attempts_begin(a, "192.0.2.1", "ann", 5000), 0);
         attempts_succeeded(a, "192.0.2.1", "ann");
@@ -386,7 +389,7 @@ static void successes_do_not_count(void **state)
 static void one_address_cannot_try_every_user(void **state)
 {
     (void)state;
-    struct attempts *a = attempts_new();
+    struct attempts *a = attempts_new(secret);
     unsigned refused = 0;
     for (int i = 0; i < 100; i++) {
         char user[16];
@@ -394,6 +397,53 @@ static void one_address_cannot_try_every_user(void **state)
         refused += attempts_begin(a, "192.0.2.1", user, 1000) != 0;
     }
     assert_int_equal(refused, 40);
+    attempts_free(a);
+}
+
+/* Two gateways, and what they have together: of each key, how much is left of the burst. */
+static void say_to(struct attempts *from, struct attempts *to, int64_t now)
+{
+    CLEANUP_BUF struct buf b = {0};
+    attempts_spent(from, &b);
+    const struct limits_spent *list = (const struct limits_spent *)(const void *)b.data;
+    for (size_t i = 0; i < b.len / sizeof *list; i++)
+        attempts_learn(to, list[i].key, list[i].burst - list[i].n, now);
+}
+
+static void failures_elsewhere_count(void **state)
+{
+    (void)state;
+    struct attempts *a = attempts_new(secret), *b = attempts_new(secret);
+    assert_int_equal(attempts_begin(b, "192.0.2.1", "ann", 1000), 0);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(attempts_begin(a, "192.0.2.1", "ann", 1000), 0);
+    say_to(a, b, 1000);
+    assert_int_equal(attempts_begin(b, "192.0.2.1", "ann", 1000), 6); /* its own one was not said yet */
+    assert_int_equal(attempts_begin(b, "192.0.2.1", "bob", 1000), 0);
+    assert_int_equal(attempts_begin(b, "192.0.2.2", "ann", 1000), 0);
+    attempts_free(a);
+    attempts_free(b);
+}
+
+static void attempts_are_said_once(void **state)
+{
+    (void)state;
+    struct attempts *a = attempts_new(secret);
+    CLEANUP_BUF struct buf b = {0};
+    attempts_begin(a, "192.0.2.1", "ann", 1000);
+    attempts_begin(a, "192.0.2.1", "ann", 1000);
+    attempts_succeeded(a, "192.0.2.1", "ann");
+    attempts_spent(a, &b);
+    const struct limits_spent *list = (const struct limits_spent *)(const void *)b.data;
+    assert_int_equal(b.len / sizeof *list, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(list[i].n == 1);
+    buf_fini(&b);
+    attempts_spent(a, &b);
+    assert_int_equal(b.len, 0);
+    attempts_succeeded(a, "192.0.2.1", "ann");
+    attempts_spent(a, &b);
+    assert_true(((const struct limits_spent *)(const void *)b.data)->n == -1);
     attempts_free(a);
 }
 
@@ -416,6 +466,8 @@ int main(void)
         cmocka_unit_test(failures_fill_a_bucket_that_drains),
         cmocka_unit_test(successes_do_not_count),
         cmocka_unit_test(one_address_cannot_try_every_user),
+        cmocka_unit_test(failures_elsewhere_count),
+        cmocka_unit_test(attempts_are_said_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
