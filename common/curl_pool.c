@@ -17,18 +17,23 @@ void curl_pool_init(struct curl_pool *p)
     pthread_mutex_init(&p->lock, NULL);
 }
 
-void curl_pool_fini(struct curl_pool *p)
-{
-    while (p->n)
-        curl_easy_cleanup(p->idle[--p->n]);
-    free(p->idle);
-    pthread_mutex_destroy(&p->lock);
-}
-
 static CURL *take_idle(struct curl_pool *p)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->lock);
     return p->n ? p->idle[--p->n] : NULL;
+}
+
+void curl_pool_fini(struct curl_pool *p)
+{
+    curl_pool_close_idle(p);
+    free(p->idle);
+    pthread_mutex_destroy(&p->lock);
+}
+
+void curl_pool_close_idle(struct curl_pool *p)
+{
+    for (CURL *c; (c = take_idle(p));)
+        curl_easy_cleanup(c);
 }
 
 CURL *curl_pool_take(struct curl_pool *p)

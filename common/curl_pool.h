@@ -15,4 +15,5 @@ void curl_pool_fini(struct curl_pool *p); /* closes what is idle; none may be in
 /* Any thread. A handle with no options set, its caller's until it is given back. Aborts where memory is out. */
 CURL *curl_pool_take(struct curl_pool *p);
 void curl_pool_give(struct curl_pool *p, CURL *c); /* its connection stays open */
+void curl_pool_close_idle(struct curl_pool *p);    /* any thread; those in use stay */
 #endif

@@ -6,7 +6,9 @@
 #include <time.h>
 
 #define CONNECT_MS 5000u
-#define STALL_S 20u
+#define STALL_S 10u             /* longer than nginx's 5 s, so that it can ask another gateway first */
+#define STORE_STALL_S 30u       /* where the gateway stores what it was given */
+#define READ_ALL_STALL_S 120u
 #define RETRY_AFTER_MAX_MS 5000 /* for one 429 */
 #define RETRY_TOTAL_MS 15000    /* for one exchange */
 #define BUFFER_BYTES (128L << 10)
@@ -129,6 +131,18 @@ void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned st
         curl_easy_setopt(c, CURLOPT_PROXY, "");
 }
 
+/* Seconds without a byte after which the gateway is taken for frozen. The end of an upload may read all of it once more. */
+static unsigned patience(const struct http_request *req)
+{
+    static const char last[] = "/complete";
+    size_t n = strlen(req->path);
+    if (req->stall_s)
+        return req->stall_s;
+    if (n >= sizeof last - 1 && strcmp(req->path + n - (sizeof last - 1), last) == 0)
+        return READ_ALL_STALL_S;
+    return strcmp(req->method, "PUT") == 0 || strstr(req->path, "/chunk/") ? STORE_STALL_S : STALL_S;
+}
+
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a)
 {
     CURL *c = curl_pool_take(&r->connections);
@@ -138,7 +152,7 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     if (req->expect)
         buf_reserve(&a->body, req->expect);
     struct curl_slist *headers = request_headers(req, token);
-    http_set_transport(c, r->loopback, CONNECT_MS, req->stall_s ? req->stall_s : STALL_S);
+    http_set_transport(c, r->loopback, CONNECT_MS, patience(req));
     if (req->timeout_ms)
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
     if (req->compressed)
@@ -157,6 +171,8 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     curl_slist_free_all(headers);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
     curl_pool_give(&r->connections, c);
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        curl_pool_close_idle(&r->connections); /* they may lead to the same gateway; new ones may lead to another */
     if (sink.overflow)
         return -EMSGSIZE;
     if (code != CURLE_OK)

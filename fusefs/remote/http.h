@@ -36,7 +36,7 @@ struct http_request {
     size_t limit;        /* a longer answer is -EMSGSIZE; 0: ANSWER_MAX */
     size_t expect;       /* room to have ready for the answer */
     unsigned timeout_ms; /* for the whole exchange, 0: only the stall time-out */
-    unsigned stall_s;    /* without a byte for so long the gateway is away; 0: 20 */
+    unsigned stall_s;    /* without a byte for so long the gateway is away; 0: 10, and more where it stores what it is given */
     bool compressed;     /* takes a compressed answer */
     bool open;           /* sent without a token */
     bool want_headers;

@@ -137,7 +137,7 @@ int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const str
    head_len: what the head takes of them. */
 void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, bool lazy, const struct op *ops, size_t n_ops,
                          const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len);
-/* results: the array of the answer, n_ops long, owned by the caller. stall_s: without a byte for so long it is -EHOSTUNREACH, 0: the usual 20. Errors as remote_batch; 409
+/* results: the array of the answer, n_ops long, owned by the caller. stall_s: without a byte for so long it is -EHOSTUNREACH, 0: the usual 10. Errors as remote_batch; 409
    batch-out-of-order and batch-differs are -ESTALE with the number that the gateway knows (UINT64_MAX: it did not say). */
 int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, unsigned stall_s, json_t **ret_results,
                       uint64_t *ret_seq, uint64_t *ret_last);

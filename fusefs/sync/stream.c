@@ -13,7 +13,7 @@
 #define MESSAGE_MAX (64u << 20)
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
-#define CONNECT_S 10 /* for a connection and its upgrade */
+#define CONNECT_S 8 /* for a connection and its upgrade */
 
 struct message {
     struct message *next;

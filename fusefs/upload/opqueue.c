@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define BATCH_BYTES (8u << 20) /* contents in one batch, unless one group alone has more */
-#define STALL_MAX_S 20u
+#define STALL_MAX_S 10u
 #define BACK_OFF_MIN_MS 50u
 #define BACK_OFF_MAX_MS 1000u
 #define RESYNC_MAX 4 /* numbers tried for one batch before it is refused */

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 from servers.base import go_program  # noqa: E402
 from servers.kinds import open_server  # noqa: E402
+from servers.nginx import upstream  # noqa: E402
 from wsclient import Stomp  # noqa: E402
 
 SERVER = os.path.join(ROOT, "scripts", "lib", "server")
@@ -425,7 +426,7 @@ def test_nginx_goes_on_while_gateways_roll(folder):
     try:
         for g in gateways:
             g.start()
-        servers = " ".join(f"server 127.0.0.1:{g.port} max_fails=0;" for g in gateways)
+        servers = upstream(g.port for g in gateways)
         server("start", "nginx", nginx, "config=" + path("docker/nginx/nginx.conf.template"), "TLS=", "SERVERS=" + servers)
         with open(os.path.join(nginx, "url")) as f:
             port = int(f.read().strip().rsplit(":", 1)[1])

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .base import Failed
 from .cairn import Gateway, Worker
-from .nginx import Nginx
+from .nginx import Nginx, upstream
 from .postgres import Postgres
 from .rabbitmq import Rabbitmq
 from .redis import Redis
@@ -121,7 +121,7 @@ class Cluster:
                               env={"CAIRN_META": "sqlite:unused", "CAIRN_OBJECTS": "file:unused", variable: url}).returncode == 0
 
     def upstream(self):
-        return "\n".join(f"server 127.0.0.1:{self.part(n).port()} max_fails=0;" for n in self.numbered("gateway"))
+        return upstream(self.part(n).port() for n in self.numbered("gateway"))
 
     def start(self, name):
         self.known(name)

@@ -6,6 +6,11 @@ import signal
 from .base import Failed, Server, find_program
 
 
+def upstream(ports):
+    """SERVERS for docker/nginx/nginx.conf.template."""
+    return " ".join(f"server 127.0.0.1:{p} max_fails=1 fail_timeout=15s; server 127.0.0.1:{p} backup max_fails=0;" for p in ports)
+
+
 class Nginx(Server):
     kind = "nginx"
     quit_signal = signal.SIGQUIT  # running requests end
