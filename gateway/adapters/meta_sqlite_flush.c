@@ -17,21 +17,12 @@
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 struct sqlite_flusher {
-    char *log; /* path */
+    int log; /* of its own: were it opened anew each time, there might be no descriptor. SQLite's locks are on other files, so that closing it drops none */
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
     bool due, stop;
 };
-
-/* Whether the log is on the disk. */
-static int sync_log(const char *path)
-{
-    CLEANUP_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC); /* SQLite's locks are on other files, so that closing it drops none */
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    return fdatasync(fd) ? -errno : 0;
-}
 
 static void *run(void *arg)
 {
@@ -51,9 +42,8 @@ static void *run(void *arg)
                 continue; /* another commit has synced it */
             f->due = false;
         }
-        int err = sync_log(f->log);
-        if (err) { /* the kernel has forgotten what it could not write: only reading the disk anew tells what is there */
-            log_error("the database's log cannot be synced: %s", strerror(-err));
+        if (fdatasync(f->log)) { /* the kernel has forgotten what it could not write: only reading the disk anew tells what is there */
+            log_error("the database's log cannot be synced: %s", strerror(errno));
             abort();
         }
     }
@@ -72,13 +62,17 @@ void sqlite_flusher_committed(struct sqlite_meta *m, enum sqlite_wal_end log)
 
 int sqlite_flusher_start(struct sqlite_meta *m)
 {
+    CLEANUP_FREE char *path = mem_printf("%s-wal", m->path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* the same file until the last connection is closed */
+    if (fd < 0)
+        return -errno;
     struct sqlite_flusher *f = mem_alloc(sizeof *f);
-    *f = (struct sqlite_flusher){.log = mem_printf("%s-wal", m->path)};
+    f->log = fd;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->wake, NULL);
     int err = pthread_create(&f->thread, NULL, run, f);
     if (err) {
-        free(f->log);
+        close(fd);
         free(f);
         return -err;
     }
@@ -99,7 +93,7 @@ void sqlite_flusher_stop(struct sqlite_meta *m)
     pthread_join(f->thread, NULL);
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->wake);
-    free(f->log);
+    close(f->log);
     free(f);
     m->flusher = NULL;
 }

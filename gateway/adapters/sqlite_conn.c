@@ -34,10 +34,15 @@ int conn_errno(struct conn *c, int rc, const char *what)
         return -ENOSPC;
     case SQLITE_NOMEM:
         return -ENOMEM;
+    case SQLITE_CANTOPEN:
+        if (c && (sqlite3_system_errno(c->db) == EMFILE || sqlite3_system_errno(c->db) == ENFILE))
+            return -EMFILE;
+        break;
     default:
-        log_error("database: %s: %s (%d)", what, c ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc), rc);
-        return -EIO;
+        break;
     }
+    log_error("database: %s: %s (%d)", what, c ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc), rc);
+    return -EIO;
 }
 
 int conn_open(const char *path, struct conn **ret)
@@ -130,6 +135,8 @@ void query_again(struct query *q)
 
 int query_step(struct query *q)
 {
+    if (!q->c)
+        return -EMFILE; /* no connection could be opened: there are too many files, or what else is wrong was logged */
     if (!q->st)
         return -EIO;
     int rc = sqlite3_step(q->st);

@@ -452,6 +452,13 @@ static char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: applicat
                      "Connection: close\r\n\r\n" BUSY_BODY;
 _Static_assert(sizeof BUSY_BODY - 1 == 95, "Content-Length is out of step");
 
+void conn_turn_away(int fd)
+{
+    char request[4096]; /* what was received and not read would end the connection with a reset, and the answer with it */
+    if (recv(fd, request, sizeof request, MSG_DONTWAIT) >= 0 || errno == EAGAIN)
+        send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void conn_new(struct http_server *s, int fd, const char *peer, bool refused)
 {
     struct conn *c = mem_alloc(sizeof *c);

@@ -287,7 +287,7 @@ struct http_server *http_server_new(const struct http_config *cfg, const struct 
                                     const struct ws_protocol *protocols, size_t n_protocols)
 {
     struct http_server *s = mem_alloc(sizeof *s);
-    s->epoll_fd = s->event_fd = s->timer_fd = s->listen_fd = -1;
+    s->epoll_fd = s->event_fd = s->timer_fd = s->listen_fd = s->spare_fd = -1;
     s->clock_set_ms = -1;
     s->now_ms = clock_boot_ms();
     pthread_mutex_init(&s->lock, NULL);

@@ -3,6 +3,7 @@
 #include "gateway/server/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,18 +13,26 @@
 
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_MS 100
+#define WARN_EVERY_MS 5000
 /* Connections beyond the limit that are told so at a time; more than these are closed without a word. */
 #define REFUSALS_MAX 64
+
+static void keep_spare(struct http_server *s)
+{
+    if (s->spare_fd < 0)
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
 
 static void resume(void *arg)
 {
     struct http_server *s = arg;
+    keep_spare(s);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
     if (s->listen_fd >= 0)
         epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &ev);
 }
 
-/* No descriptor is to be had: whoever wants to connect waits in the backlog, and the loop is not woken in vain. */
+/* Whoever wants to connect waits in the backlog, and the loop is not woken in vain. */
 static void pause_accepting(struct http_server *s)
 {
     struct epoll_event ev = {.events = 0, .data.ptr = &s->listener};
@@ -46,6 +55,35 @@ static void accepted(struct http_server *s, int fd, const struct sockaddr_storag
     conn_new(s, fd, peer, full);
 }
 
+/* No descriptor is to be had: the spare one serves to tell a client so. false: there is nobody, or no spare. */
+static bool turn_away(struct http_server *s)
+{
+    if (s->spare_fd < 0)
+        return false;
+    close(s->spare_fd);
+    s->spare_fd = -1;
+    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        metric_add(s->m_refused, 1);
+        conn_turn_away(fd);
+        close(fd);
+    }
+    keep_spare(s);
+    return fd >= 0;
+}
+
+static void no_descriptors(struct http_server *s, int err)
+{
+    if (s->now_ms - s->warned_ms >= WARN_EVERY_MS || !s->warned_ms) {
+        s->warned_ms = s->now_ms;
+        log_warn("cannot accept: %s", strerror(err));
+    }
+    for (int i = 0; s->starved && i < ACCEPT_BATCH && turn_away(s); i++)
+        ;
+    s->starved = true; /* for a moment they wait; then they are told */
+    pause_accepting(s);
+}
+
 static void listener_ready(struct source *src, uint32_t events)
 {
     (void)events;
@@ -55,15 +93,15 @@ static void listener_ready(struct source *src, uint32_t events)
         socklen_t len = sizeof from;
         int fd = accept4(s->listen_fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
+            s->starved = false;
             accepted(s, fd, &from, len);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            log_warn("cannot accept: %s", strerror(errno));
-            pause_accepting(s);
-        }
-        if (errno != EINTR && errno != ECONNABORTED)
-            return;
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+            no_descriptors(s, errno);
+        return;
     }
 }
 
@@ -171,6 +209,7 @@ int listener_start(struct http_server *s)
     }
     s->listen_fd = fd;
     s->listener.ready = listener_ready;
+    keep_spare(s);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
     return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
 }
@@ -180,4 +219,7 @@ void listener_stop(struct http_server *s)
     if (s->listen_fd >= 0)
         close(s->listen_fd);
     s->listen_fd = -1;
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    s->spare_fd = -1;
 }

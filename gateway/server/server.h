@@ -54,6 +54,9 @@ struct http_server {
 
     /* loop thread only */
     int epoll_fd, event_fd, timer_fd, listen_fd;
+    int spare_fd;         /* given up to accept, and refuse, a connection when there is no other; -1: none */
+    bool starved;         /* the last try to accept found no descriptor */
+    int64_t warned_ms;    /* when that was logged last */
     struct source listener, waker, clock;
     struct timers *timers;
     int64_t clock_set_ms; /* what timer_fd is set to, -1: not */
@@ -179,6 +182,7 @@ void conn_answer(struct request *rq);       /* loop: rq's answer is prepared; rq
 void conn_wants_body(struct request *rq);   /* loop */
 void conn_spooled(struct request *rq);      /* loop */
 void conn_piece(struct request *rq);        /* loop: rq->piece, rq->piece_more are there */
+void conn_turn_away(int fd); /* says "503" to a connection that is not to be; what can be said at once */
 void conn_close_all(struct http_server *s, bool idle_only);
 void conn_sweep(struct http_server *s);     /* closes what has run out of time */
 void conn_bury(struct http_server *s);      /* frees closed ones */
