@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #define PARALLEL 4
+#define URLS_AT_ONCE 256
 #define CHUNKS_WANTED 16384 /* a larger file gets larger chunks */
 #define WAIT_MS 60000       /* for a gateway that is away */
 
@@ -28,7 +29,10 @@ struct upload {
     char session[UUID_TEXT];
     char *state_path;
     struct progress *progress;
+    json_t *urls; /* number → {url, headers}: straight to the object store; not changed while there are senders */
+    bool through_gateway; /* something that was brought to the store has not arrived there */
     atomic_uint_fast64_t next, sent;
+    uint64_t end; /* of those that are sent now */
     atomic_int error;
     pthread_mutex_t lock; /* guards why */
     struct remote_problem why;
@@ -39,6 +43,7 @@ static void upload_fini(struct upload *u)
     free(u->hashes);
     free(u->missing);
     free(u->state_path);
+    json_decref(u->urls);
     progress_free(u->progress);
     pthread_mutex_destroy(&u->lock);
 }
@@ -186,6 +191,7 @@ static int initiate(struct upload *u)
         err = -EPROTO;
     if (!err)
         err = take_missing(u, o);
+    u->urls = json_incref(json_object_get(o, "uploadUrls"));
     if (err)
         return cli_fail_remote(u->r, err, "%s cannot be put at %s:%s", cli_name(u->name), cli_name(u->to->drive), cli_name(u->to->path));
     uuid_text(&id, u->session);
@@ -212,12 +218,30 @@ static int begin(struct upload *u)
 
 /* ---- sending ---- */
 
+static bool bring(struct upload *u, uint64_t n, const char *bytes, uint32_t len)
+{
+    char key[24];
+    const char *url;
+    json_t *headers;
+    struct hash h;
+    snprintf(key, sizeof key, "%llu", (unsigned long long)n);
+    const json_t *place = json_object_get(u->urls, key);
+    if (!place || jsonx_str(place, "url", &url) || jsonx_obj(place, "headers", &headers))
+        return false;
+    hash_bytes(bytes, len, &h);
+    return hash_equal(&h, &u->hashes[n]) && remote_bring_to(u->r, url, headers, bytes, len);
+}
+
 static int send_chunk(struct upload *u, uint64_t n, char *bytes)
 {
     uint32_t len = chunk_length((uint64_t)u->st.st_size, u->chunk_size, n);
     int err = read_chunk(u, n, bytes, len);
     if (err)
         return err;
+    if (bring(u, n, bytes, len)) {
+        progress_add(u->progress, len);
+        return 0;
+    }
     char hex[HASH_HEX_LEN + 1];
     hash_hex(&u->hashes[n], hex);
     CLEANUP_FREE char *header = mem_printf("X-Chunk-SHA256: %s", hex);
@@ -237,7 +261,7 @@ static void *sender(void *arg)
     struct upload *u = arg;
     CLEANUP_FREE char *bytes = mem_alloc(u->chunk_size);
     uint64_t n;
-    while (!atomic_load(&u->error) && (n = atomic_fetch_add(&u->next, 1)) < u->n) {
+    while (!atomic_load(&u->error) && (n = atomic_fetch_add(&u->next, 1)) < u->end) {
         if (!u->missing[n])
             continue;
         int err = cli_interrupted() ? -EINTR : send_chunk(u, n, bytes);
@@ -252,13 +276,40 @@ static void *sender(void *arg)
     return NULL;
 }
 
-static int send_missing(struct upload *u)
+/* URLs for the chunks that are missing in [from, *ret_to), which end where as many are missing as are asked for at once. None, and all of them, where none are of use. */
+static void ask_urls(struct upload *u, uint64_t from, uint64_t *ret_to)
 {
-    uint64_t total = 0;
-    for (uint64_t i = 0; i < u->n; i++)
-        total += u->missing[i] ? chunk_length((uint64_t)u->st.st_size, u->chunk_size, i) : 0;
-    u->progress = progress_new("sending", total);
-    atomic_store(&u->next, 0);
+    *ret_to = u->n;
+    if (u->through_gateway || !remote_may_bring(u->r)) {
+        json_decref(u->urls);
+        u->urls = NULL;
+        return;
+    }
+    CLEANUP_JSON json_t *chunks = json_array();
+    for (uint64_t n = from; n < u->n && json_array_size(chunks) < URLS_AT_ONCE; n++) {
+        char hex[HASH_HEX_LEN + 1];
+        *ret_to = n + 1;
+        if (!u->missing[n])
+            continue;
+        hash_hex(&u->hashes[n], hex);
+        json_array_append_new(chunks, json_pack("{sIss}", "n", (json_int_t)n, "sha256", hex));
+    }
+    if (from == 0 && u->urls) /* those that came with the beginning */
+        return;
+    CLEANUP_JSON json_t *body = json_pack("{sO}", "chunks", chunks), *o = NULL;
+    CLEANUP_FREE char *path = mem_printf("/api/v1/upload/%s/urls", u->session);
+    json_decref(u->urls);
+    u->urls = NULL;
+    if (remote_json(u->r, "POST", path, body, &o, NULL) == 0) /* else the gateway takes them */
+        u->urls = json_incref(json_object_get(o, "uploadUrls"));
+    if (!u->urls)
+        *ret_to = u->n;
+}
+
+static void send_range(struct upload *u, uint64_t from, uint64_t to)
+{
+    atomic_store(&u->next, from);
+    u->end = to;
     pthread_t threads[PARALLEL];
     unsigned n_threads = u->n_missing < PARALLEL ? (unsigned)u->n_missing : PARALLEL, started = 0;
     while (started + 1 < n_threads && pthread_create(&threads[started], NULL, sender, u) == 0)
@@ -266,6 +317,18 @@ static int send_missing(struct upload *u)
     sender(u);
     while (started--)
         pthread_join(threads[started], NULL);
+}
+
+static int send_missing(struct upload *u)
+{
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < u->n; i++)
+        total += u->missing[i] ? chunk_length((uint64_t)u->st.st_size, u->chunk_size, i) : 0;
+    u->progress = progress_new("sending", total);
+    for (uint64_t from = 0, to; from < u->n && !atomic_load(&u->error); from = to) {
+        ask_urls(u, from, &to);
+        send_range(u, from, to);
+    }
     progress_free(u->progress);
     u->progress = NULL;
     return atomic_load(&u->error);
@@ -293,6 +356,7 @@ static int complete(struct upload *u, json_t **ret)
         if (err == 0)
             return 0;
         CLEANUP_JSON json_t *still = NULL;
+        u->through_gateway = true;
         bool missing = remote_problem()->status == 409 && tries < 3;
         if (!missing || ask(u, "GET", "/missing-chunks", NULL, &still) || take_missing(u, still) || !u->n_missing) {
             if (err != -EHOSTUNREACH)

@@ -61,6 +61,16 @@ void remote_direct_figures(struct remote *r, struct remote_direct *ret)
     ret->state = d->unwanted ? "off" : d->offer == DIRECT_NOT_OFFERED ? "not offered" : d->again_ms ? "unreachable" : "on";
 }
 
+bool remote_may_bring(struct remote *r)
+{
+    return direct_may_bring(&r->direct);
+}
+
+bool remote_bring_to(struct remote *r, const char *url, const json_t *headers, const void *p, uint32_t n)
+{
+    return direct_put(&r->direct, url, headers, p, n, n);
+}
+
 int answer_object(const struct http_answer *a, json_t **ret)
 {
     const char *why;

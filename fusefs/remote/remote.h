@@ -123,6 +123,9 @@ int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t
 /* Sees to it that the drive has a chunk: brought straight to the object store where that can be, else through the gateway; compressed here if that helps. ask: it may have it already (then *ret_sent is
    false), which is worth finding out. */
 int remote_chunk_bring(struct remote *r, const struct hash *h, const void *bytes, uint32_t size, bool ask, bool *ret_sent);
+/* Whether it is worth bringing bytes to a URL of the object store; and that: p[0..n) by PUT with these headers (an object). False: they are not there, as far as is known. */
+bool remote_may_bring(struct remote *r);
+bool remote_bring_to(struct remote *r, const char *url, const json_t *headers, const void *p, uint32_t n);
 int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_missing);
 /* One batch as it is; ops and contents as in the protocol. results: n_ops, zeroed by the caller. ret_last: for -ESTALE (batch-out-of-order). */
 struct remote_inline {

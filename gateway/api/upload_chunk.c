@@ -53,9 +53,8 @@ static bool checksums_fit(struct call *c)
     return fits;
 }
 
-static void tell_progress(struct call *c, const struct upload_row *u, uint64_t received)
+void upload_tell_progress(struct app *app, const struct upload_row *u, uint64_t received)
 {
-    struct app *app = app_of(c);
     uint64_t total = upload_total(u);
     char id[UUID_TEXT];
     uuid_text(&u->id, id);
@@ -108,6 +107,6 @@ enum call_state upload_chunk(struct call *c)
     }
     if (err)
         return call_errno(c, err, "the chunk");
-    tell_progress(c, &u, received);
+    upload_tell_progress(app, &u, received);
     return answer(c, &u, &row, received);
 }

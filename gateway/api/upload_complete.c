@@ -231,6 +231,9 @@ static enum call_state complete_claimed(struct call *c, struct upload_row *u)
     if (u->state != 'a')
         return upload_not_active(c, u->state);
     struct op op = {0};
+    int err = upload_take_arrived(app_of(c), u);
+    if (err)
+        return call_errno(c, err, "the upload's chunks");
     if (!parse_body(c, &given) || !build_put(c, u, &given, &op)) {
         op_fini(&op);
         return CALL_DONE;

@@ -56,13 +56,7 @@ enum call_state upload_not_active(struct call *c, char state)
 
 /* ---- initiate ---- */
 
-/* A chunk that the client says it has: its number, hash and size are in `row`. */
-struct hints {
-    struct upload_chunk_row *rows;
-    size_t n;
-};
-
-static void hints_fini(struct hints *h)
+void upload_hints_fini(struct upload_hints *h)
 {
     free(h->rows);
 }
@@ -99,7 +93,7 @@ static int by_number(const void *a, const void *b)
     return (x->n > y->n) - (x->n < y->n);
 }
 
-static const char *parse_hints(const json_t *body, const struct upload_row *u, struct hints *ret)
+const char *upload_hints_parse(const json_t *body, const struct upload_row *u, struct upload_hints *ret)
 {
     json_t *chunks;
     int err = jsonx_arr(body, "chunks", &chunks);
@@ -128,37 +122,39 @@ static const char *parse_hints(const json_t *body, const struct upload_row *u, s
     return NULL;
 }
 
-/* Leaves in h the chunks that the drive has, of the size that the file needs. */
-static int keep_known(struct app *app, const struct uuid *drive, struct hints *h)
+/* Puts the chunks that the drive has, of the size that the file needs, before the others; each part stays in order. */
+static int split_known(struct app *app, const struct uuid *drive, struct upload_hints *h, size_t *ret_known)
 {
     CLEANUP_FREE struct hash *hashes = mem_calloc(h->n, sizeof *hashes);
-    CLEANUP_FREE bool *known = mem_calloc(h->n, sizeof *known);
-    size_t n = 0;
+    CLEANUP_FREE struct chunk_row *rows = mem_calloc(h->n, sizeof *rows);
+    CLEANUP_FREE struct upload_chunk_row *others = mem_calloc(h->n, sizeof *others);
+    size_t n = 0, n_others = 0;
     for (size_t i = 0; i < h->n; i++)
         hashes[i] = h->rows[i].sha256;
-    int err = h->n ? app->meta->ops->chunks_known(app->meta, drive, hashes, h->n, known) : 0;
+    int err = h->n ? app->meta->ops->chunks_find(app->meta, drive, hashes, h->n, rows) : 0;
+    int64_t now = clock_wall_ns();
     for (size_t i = 0; i < h->n && err == 0; i++) {
-        CLEANUP(chunk_row_fini) struct chunk_row row = {0};
-        if (!known[i])
-            continue;
-        err = app->meta->ops->chunk_get(app->meta, drive, &hashes[i], &row);
-        if (err == 0 && row.size == h->rows[i].size) {
-            h->rows[n] = h->rows[i];
-            h->rows[n++].received = clock_wall_ns();
+        struct upload_chunk_row *r = &h->rows[i];
+        if (rows[i].stored_size && uuid_is_zero(&rows[i].unverified_by) && rows[i].size == r->size) {
+            r->received = now;
+            h->rows[n++] = *r;
+        } else {
+            others[n_others++] = *r;
         }
-        err = err == -ENOENT ? 0 : err;
     }
-    h->n = n;
+    if (n_others)
+        memcpy(h->rows + n, others, n_others * sizeof *others);
+    *ret_known = n;
     return err;
 }
 
-static void put_missing(struct buf *out, const struct upload_row *u, const struct hints *have)
+static void put_missing(struct buf *out, const struct upload_row *u, const struct upload_chunk_row *have, size_t n_have)
 {
     uint64_t total = upload_total(u);
     size_t next = 0;
     jout_open(out, "missing", '[');
     for (uint64_t n = 0; n < total; n++) {
-        if (next < have->n && have->rows[next].n == n)
+        if (next < n_have && have[next].n == n)
             next++;
         else
             jout_u64(out, NULL, n);
@@ -166,7 +162,7 @@ static void put_missing(struct buf *out, const struct upload_row *u, const struc
     jout_close(out, ']');
 }
 
-static enum call_state begin_session(struct call *c, struct upload_row *u, struct hints *have)
+static enum call_state begin_session(struct call *c, struct upload_row *u, struct upload_hints *hints)
 {
     struct app *app = app_of(c);
     const struct principal *who = principal_of(c);
@@ -176,11 +172,12 @@ static enum call_state begin_session(struct call *c, struct upload_row *u, struc
     u->state = 'a';
     u->created = clock_wall_ns();
     u->expires = u->created + UPLOAD_LIVES_NS;
-    int err = keep_known(app, &u->drive, have);
+    size_t known = 0;
+    int err = split_known(app, &u->drive, hints, &known);
     if (err == 0)
         err = app->meta->ops->upload_add(app->meta, u);
-    if (err == 0 && have->n)
-        err = app->meta->ops->upload_chunks_put(app->meta, &u->id, have->rows, have->n, u->expires, &u->received);
+    if (err == 0 && known)
+        err = app->meta->ops->upload_chunks_put(app->meta, &u->id, hints->rows, known, u->expires, &u->received);
     if (err)
         return call_errno(c, err, "the upload");
     jout_open(&c->out, NULL, '{');
@@ -188,8 +185,13 @@ static enum call_state begin_session(struct call *c, struct upload_row *u, struc
     jout_u64(&c->out, "chunkSize", u->chunk_size);
     jout_u64(&c->out, "totalChunks", upload_total(u));
     jout_time(&c->out, "expiresAt", u->expires);
-    put_missing(&c->out, u, have);
+    put_missing(&c->out, u, hints->rows, known);
+    err = upload_put_urls(app, &c->out, u, hints->rows + known, hints->n - known);
     jout_close(&c->out, '}');
+    if (err) {
+        buf_fini(&c->out);
+        return call_errno(c, err, "the upload");
+    }
     c->status = 201;
     return CALL_DONE;
 }
@@ -218,19 +220,19 @@ enum call_state upload_initiate(struct call *c)
 {
     CLEANUP_JSON json_t *body = access_body(c);
     CLEANUP(upload_row_fini) struct upload_row u = {0};
-    CLEANUP(hints_fini) struct hints have = {0};
+    CLEANUP(upload_hints_fini) struct upload_hints hints = {0};
     const char *path, *drive = NULL;
     bool parents = false;
     if (!body || !(path = access_path_member(c, body, "path")))
         return CALL_DONE;
     const char *wrong = parse_numbers(body, &u);
     if (!wrong)
-        wrong = parse_hints(body, &u, &have);
+        wrong = upload_hints_parse(body, &u, &hints);
     if (!wrong && (jsonx_str(body, "drive", &drive) == -EINVAL || jsonx_bool(body, "createParents", &parents) == -EINVAL))
         wrong = "drive is a string, createParents true or false";
     if (wrong)
         return call_problem(c, 400, "bad-request", "%s", wrong);
-    return find_place(c, drive, path, parents, &u) ? begin_session(c, &u, &have) : CALL_DONE;
+    return find_place(c, drive, path, parents, &u) ? begin_session(c, &u, &hints) : CALL_DONE;
 }
 
 /* ---- what is there ---- */
@@ -240,10 +242,22 @@ static const char *state_name(char state)
     return state == 'a' ? "active" : state == 'c' ? "completed" : state == 'x' ? "cancelled" : "expired";
 }
 
+/* The session with what has arrived by now. A store that is away is no reason not to tell of the rest. */
+static bool load_arrived(struct call *c, struct upload_row *ret)
+{
+    if (!upload_load(c, ret))
+        return false;
+    int err = upload_take_arrived(app_of(c), ret);
+    if (!err || err == -EHOSTUNREACH)
+        return true;
+    call_errno(c, err, "the upload's chunks");
+    return false;
+}
+
 static enum call_state upload_get(struct call *c)
 {
     CLEANUP(upload_row_fini) struct upload_row u = {0};
-    if (!upload_load(c, &u))
+    if (!load_arrived(c, &u))
         return CALL_DONE;
     uint64_t total = upload_total(&u);
     struct buf *b = &c->out;
@@ -320,19 +334,20 @@ static enum call_state answer_list(struct call *c, const char *key, struct uploa
 static enum call_state upload_chunks(struct call *c)
 {
     CLEANUP(upload_row_fini) struct upload_row u = {0};
-    return upload_load(c, &u) ? answer_list(c, "chunks", &u, put_chunk, &c->out, NULL) : CALL_DONE;
+    return load_arrived(c, &u) ? answer_list(c, "chunks", &u, put_chunk, &c->out, NULL) : CALL_DONE;
 }
 
 static enum call_state upload_missing(struct call *c)
 {
     CLEANUP(upload_row_fini) struct upload_row u = {0};
     struct gaps gaps = {.out = &c->out};
-    return upload_load(c, &u) ? answer_list(c, "missing", &u, skip_chunk, &gaps, &gaps) : CALL_DONE;
+    return load_arrived(c, &u) ? answer_list(c, "missing", &u, skip_chunk, &gaps, &gaps) : CALL_DONE;
 }
 
 const struct route upload_routes[] = {
     {HTTP_POST, "/api/v1/upload/initiate", upload_initiate, 0, 32 << 20},
     {HTTP_POST, "/api/v1/upload/{}/chunk/{}", upload_chunk, 0, CHUNK_SIZE_MAX},
+    {HTTP_POST, "/api/v1/upload/{}/urls", upload_urls, 0, 32 << 20},
     {HTTP_GET, "/api/v1/upload/{}", upload_get, 0, 0},
     {HTTP_GET, "/api/v1/upload/{}/chunks", upload_chunks, 0, 0},
     {HTTP_GET, "/api/v1/upload/{}/missing-chunks", upload_missing, 0, 0},

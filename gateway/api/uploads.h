@@ -15,8 +15,23 @@ unsigned upload_progress(uint64_t received, uint64_t total); /* 0–100 */
 
 /* uploads.c */
 enum call_state upload_initiate(struct call *c);
+/* Chunks that the client says it has: numbers, hashes and sizes, in order of number. */
+struct upload_hints {
+    struct upload_chunk_row *rows;
+    size_t n;
+};
+void upload_hints_fini(struct upload_hints *h);
+/* The member `chunks` of a body, which may be absent. NULL, or what is wrong with it. */
+const char *upload_hints_parse(const json_t *body, const struct upload_row *u, struct upload_hints *ret);
+/* upload_direct.c */
+/* Appends the member `uploadUrls` for the first of these chunks, as far as the store takes them from clients. */
+int upload_put_urls(struct app *app, struct buf *out, const struct upload_row *u, const struct upload_chunk_row *chunks, size_t n);
+enum call_state upload_urls(struct call *c);
+/* Looks for what has arrived by these URLs, and records it; u->received is that of then. -EHOSTUNREACH: the store is away. */
+int upload_take_arrived(struct app *app, struct upload_row *u);
 /* upload_chunk.c */
 enum call_state upload_chunk(struct call *c);
+void upload_tell_progress(struct app *app, const struct upload_row *u, uint64_t received); /* to its user's subscribers */
 /* upload_complete.c */
 enum call_state upload_complete(struct call *c);
 enum call_state upload_cancel(struct call *c);
