@@ -37,7 +37,7 @@ struct conn { /* loop thread only */
     struct iovec iov[2];
     int64_t deadline_ms; /* 0: none */
     size_t lingered;
-    bool close_after, processing, refused;
+    bool close_after, processing, refused, internal;
     char peer[64];
     struct conn *prev, *next; /* server->conns; next alone: server->grave */
 };
@@ -262,6 +262,7 @@ static bool take_head(struct conn *c)
         return false;
     struct request *rq = c->rq = request_new(c->server, c->peer);
     rq->conn = c;
+    rq->internal = c->internal;
     c->state = CONN_AWAY;
     deadline(c, 0);
     const char *why = "the request's head is too large";
@@ -459,9 +460,11 @@ void conn_turn_away(int fd)
         send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void conn_new(struct http_server *s, int fd, const char *peer, bool refused)
+void conn_new(const struct listener *l, int fd, const char *peer, bool refused)
 {
+    struct http_server *s = l->server;
     struct conn *c = mem_alloc(sizeof *c);
+    c->internal = l->internal;
     c->src.ready = conn_ready;
     c->server = s;
     c->fd = fd;

@@ -101,9 +101,10 @@ static void allow_header(struct call *c, unsigned allow)
 static bool find_route(struct request *rq)
 {
     struct call *c = &rq->call;
-    struct route_match m;
-    router_find(rq->server->router, rq->method, c->path, &m);
-    if (!m.found && ws_path_known(rq->server, c->path)) {
+    struct route_match m = {0};
+    if (!rq->internal)
+        router_find(rq->server->router, rq->method, c->path, &m);
+    if (!m.found && ws_path_known(rq->server, c->path, rq->internal)) {
         call_add_header(c, "Upgrade", "websocket");
         call_problem(c, 426, "upgrade-required", "this is a WebSocket");
         return false;
@@ -152,7 +153,7 @@ void dispatch_head(struct request *rq)
         answer(rq);
         return;
     }
-    if (rq->upgrade && rq->method == HTTP_GET && rq->body_done && ws_path_known(rq->server, c->path)) {
+    if (rq->upgrade && rq->method == HTTP_GET && rq->body_done && ws_path_known(rq->server, c->path, rq->internal)) {
         ws_upgrade(rq);
         return;
     }

@@ -140,14 +140,17 @@ static void drain(struct http_server *s)
         return;
     if (!atomic_load(&s->draining)) {
         atomic_store(&s->draining, true);
+        s->drain_from_ms = s->now_ms;
         s->drain_until_ms = s->now_ms + ms;
+        s->drain_sockets = s->n_sockets;
         look_again(s);
-        listener_stop(s);
+        listener_stop(&s->public);
         conn_close_all(s, true);
-        ws_close_all(s);
     }
+    int64_t now = clock_boot_ms(), since = now - s->drain_from_ms;
+    ws_close_some(s, since < s->cfg.close_over_ms ? (unsigned)(1 + s->drain_sockets * since / s->cfg.close_over_ms) : UINT32_MAX);
     bool idle = s->n_conns == 0 && s->n_sockets == 0 && atomic_load(&s->refs) == 1;
-    s->ended = idle || clock_boot_ms() >= s->drain_until_ms;
+    s->ended = (idle && (!s->cfg.may_end || s->cfg.may_end(s->cfg.app))) || now >= s->drain_until_ms;
 }
 
 /* ---- the loop ---- */
@@ -208,7 +211,8 @@ int http_server_run(struct http_server *s)
         drain(s);
     }
     atomic_store(&s->draining, true);
-    listener_stop(s);
+    listener_stop(&s->public);
+    listener_stop(&s->internal);
     conn_close_all(s, false);
     ws_service_stop(s);
     settle(s);
@@ -238,6 +242,7 @@ static void configure(struct http_server *s, const struct http_config *cfg)
 {
     s->cfg = *cfg;
     s->cfg.listen = mem_strdup(cfg->listen);
+    s->cfg.internal = cfg->internal ? mem_strdup(cfg->internal) : NULL;
     s->cfg.spool_dir = mem_strdup(cfg->spool_dir ? cfg->spool_dir : "/tmp");
     if (!s->cfg.workers_threads)
         s->cfg.workers_threads = 8;
@@ -268,7 +273,9 @@ static int start(struct http_server *s)
     if (!err)
         err = watch(s, s->timer_fd, &s->clock, clock_ready);
     if (!err)
-        err = listener_start(s);
+        err = listener_start(s, &s->public, s->cfg.listen);
+    if (!err && s->cfg.internal)
+        err = listener_start(s, &s->internal, s->cfg.internal);
     return err ? err : ws_service_start(s);
 }
 
@@ -287,7 +294,8 @@ struct http_server *http_server_new(const struct http_config *cfg, const struct 
                                     const struct ws_protocol *protocols, size_t n_protocols)
 {
     struct http_server *s = mem_alloc(sizeof *s);
-    s->epoll_fd = s->event_fd = s->timer_fd = s->listen_fd = s->spare_fd = -1;
+    s->epoll_fd = s->event_fd = s->timer_fd = s->public.fd = s->internal.fd = s->spare_fd = -1;
+    s->internal.internal = true;
     s->clock_set_ms = -1;
     s->now_ms = clock_boot_ms();
     pthread_mutex_init(&s->lock, NULL);
@@ -327,7 +335,8 @@ void http_server_free(struct http_server *s)
     pthread_mutex_unlock(&s->lock);
     pool_free(s->pool); /* what runs on workers ends first */
     run_jobs(s);
-    listener_stop(s);
+    listener_stop(&s->public);
+    listener_stop(&s->internal);
     conn_close_all(s, false);
     ws_service_stop(s);
     conn_bury(s);
@@ -338,6 +347,7 @@ void http_server_free(struct http_server *s)
         if (*fd >= 0)
             close(*fd);
     free((void *)(uintptr_t)s->cfg.listen);
+    free((void *)(uintptr_t)s->cfg.internal);
     free((void *)(uintptr_t)s->cfg.spool_dir);
     free((void *)(uintptr_t)s->protocols);
     server_unref(s); /* calls that are still pending keep the rest alive */
@@ -345,7 +355,12 @@ void http_server_free(struct http_server *s)
 
 int http_server_port(struct http_server *s)
 {
-    return s->port;
+    return s->public.port;
+}
+
+int http_server_internal_port(struct http_server *s)
+{
+    return s->internal.port;
 }
 
 struct limits *http_server_limits(struct http_server *s)

@@ -86,6 +86,8 @@ struct ws_protocol {
     int (*on_open)(struct ws *w, const char *authorization);
     void (*on_message)(struct ws *w, const char *p, size_t n, bool binary); /* whole messages */
     void (*on_close)(struct ws *w);
+    bool internal;      /* spoken on the internal listener, and nowhere else */
+    size_t backlog_max; /* 0: the server's ws_backlog_max */
 };
 /* Sends a text message; on the loop thread (from others: http_server_post). -ENOBUFS: the client does not read, more than ws_backlog_max bytes would
    wait: the connection is being dropped. -EPIPE: it is being closed already. on_close comes later, never from within. */
@@ -97,9 +99,16 @@ void ws_set_user(struct ws *w, void *user);
 const char *ws_peer(struct ws *w);
 struct http_server *ws_server(struct ws *w);
 
+size_t ws_backlog(const struct ws *w); /* bytes that have not left yet */
+/* Connects to another gateway's WebSocket; loop thread. protocol is one of the server's; its on_open is not called. What is sent before it stands leaves as soon as it does. on_close
+   comes when it ends, also where it never stood. address: numeric, without brackets. NULL: it failed at once, nothing is called. */
+struct ws *ws_connect(struct http_server *s, const struct ws_protocol *protocol, const char *address, int port, void *user);
+bool ws_connected(const struct ws *w); /* of one that ws_connect made: it stands */
+
 /* ---- server ---- */
 struct http_config {
     const char *listen; /* "ADDR:PORT", "[::1]:8080" */
+    const char *internal; /* a second address, for other gateways: only WebSockets of internal protocols are there. It stays open while the server drains. NULL: none */
     unsigned workers_threads;
     const char *spool_dir;
     size_t ws_backlog_max;      /* bytes, default 1 MiB */
@@ -107,6 +116,8 @@ struct http_config {
     unsigned connections_max;   /* over it new ones are answered 503 and closed; 0: from RLIMIT_NOFILE */
     unsigned queue_max;         /* requests that wait for a worker; over it new ones are answered 503; default 10,000 */
     bool reuse_port;            /* several processes share the port (SO_REUSEPORT) */
+    unsigned close_over_ms;     /* a server that drains closes its WebSockets one by one within this time, so that they do not all come to the next one at once */
+    bool (*may_end)(void *app); /* loop: asked again and again while it drains and has no clients left, until it says yes. NULL: at once */
     bool trust_forwarded;       /* there is a proxy in front: a request's peer is the last one in X-Forwarded-For */
     double rate_limit;          /* requests a second for one user and for one address; 0 none */
     void *app;
@@ -119,6 +130,7 @@ struct pool;
 struct http_server *http_server_new(const struct http_config *cfg, const struct route *routes, size_t n_routes,
                                     const struct ws_protocol *protocols, size_t n_protocols);
 int http_server_port(struct http_server *s);
+int http_server_internal_port(struct http_server *s);
 /* Keeps an address for several processes that are to share it (reuse_port): a descriptor, bound and not listening, so that it gets no connection; the caller closes it when they have ended. -EADDRINUSE
    where anybody listens there already, even one who would share it. Logged. */
 int http_reserve_address(const char *listen, int *ret_port);

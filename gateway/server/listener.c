@@ -25,44 +25,46 @@ static void keep_spare(struct http_server *s)
 
 static void resume(void *arg)
 {
-    struct http_server *s = arg;
-    keep_spare(s);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
-    if (s->listen_fd >= 0)
-        epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &ev);
+    struct listener *l = arg;
+    keep_spare(l->server);
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &l->src};
+    if (l->fd >= 0)
+        epoll_ctl(l->server->epoll_fd, EPOLL_CTL_MOD, l->fd, &ev);
 }
 
 /* Whoever wants to connect waits in the backlog, and the loop is not woken in vain. */
-static void pause_accepting(struct http_server *s)
+static void pause_accepting(struct listener *l)
 {
-    struct epoll_event ev = {.events = 0, .data.ptr = &s->listener};
-    epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &ev);
-    http_server_timer(s, ACCEPT_PAUSE_MS, resume, s);
+    struct epoll_event ev = {.events = 0, .data.ptr = &l->src};
+    epoll_ctl(l->server->epoll_fd, EPOLL_CTL_MOD, l->fd, &ev);
+    http_server_timer(l->server, ACCEPT_PAUSE_MS, resume, l);
 }
 
-static void accepted(struct http_server *s, int fd, const struct sockaddr_storage *from, socklen_t len)
+static void accepted(struct listener *l, int fd, const struct sockaddr_storage *from, socklen_t len)
 {
+    struct http_server *s = l->server;
     char peer[64] = "?";
     getnameinfo((const struct sockaddr *)from, len, peer, sizeof peer, NULL, 0, NI_NUMERICHOST);
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    bool full = s->n_conns - s->n_refused + s->n_sockets >= s->cfg.connections_max;
+    bool full = !l->internal && s->n_conns - s->n_refused + s->n_sockets >= s->cfg.connections_max;
     if (full && s->n_refused >= REFUSALS_MAX) {
         metric_add(s->m_refused, 1);
         close(fd);
         return;
     }
-    conn_new(s, fd, peer, full);
+    conn_new(l, fd, peer, full);
 }
 
 /* No descriptor is to be had: the spare one serves to tell a client so. false: there is nobody, or no spare. */
-static bool turn_away(struct http_server *s)
+static bool turn_away(const struct listener *l)
 {
+    struct http_server *s = l->server;
     if (s->spare_fd < 0)
         return false;
     close(s->spare_fd);
     s->spare_fd = -1;
-    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         metric_add(s->m_refused, 1);
         conn_turn_away(fd);
@@ -72,35 +74,36 @@ static bool turn_away(struct http_server *s)
     return fd >= 0;
 }
 
-static void no_descriptors(struct http_server *s, int err)
+static void no_descriptors(struct listener *l, int err)
 {
+    struct http_server *s = l->server;
     if (s->now_ms - s->warned_ms >= WARN_EVERY_MS || !s->warned_ms) {
         s->warned_ms = s->now_ms;
         log_warn("cannot accept: %s", strerror(err));
     }
-    for (int i = 0; s->starved && i < ACCEPT_BATCH && turn_away(s); i++)
+    for (int i = 0; s->starved && i < ACCEPT_BATCH && turn_away(l); i++)
         ;
     s->starved = true; /* for a moment they wait; then they are told */
-    pause_accepting(s);
+    pause_accepting(l);
 }
 
 static void listener_ready(struct source *src, uint32_t events)
 {
     (void)events;
-    struct http_server *s = (struct http_server *)((char *)src - offsetof(struct http_server, listener));
-    for (int i = 0; i < ACCEPT_BATCH && s->listen_fd >= 0; i++) {
+    struct listener *l = (struct listener *)src;
+    for (int i = 0; i < ACCEPT_BATCH && l->fd >= 0; i++) {
         struct sockaddr_storage from;
         socklen_t len = sizeof from;
-        int fd = accept4(s->listen_fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(l->fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            s->starved = false;
-            accepted(s, fd, &from, len);
+            l->server->starved = false;
+            accepted(l, fd, &from, len);
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-            no_descriptors(s, errno);
+            no_descriptors(l, errno);
         return;
     }
 }
@@ -147,16 +150,16 @@ static int bind_socket(const struct addrinfo *a, bool shared)
     return mine;
 }
 
-static int open_socket(struct http_server *s, const struct addrinfo *a)
+static int open_socket(struct listener *l, const struct addrinfo *a)
 {
-    CLEANUP_CLOSE int fd = bind_socket(a, s->cfg.reuse_port);
+    CLEANUP_CLOSE int fd = bind_socket(a, !l->internal && l->server->cfg.reuse_port);
     if (fd < 0)
         return fd;
     if (listen(fd, SOMAXCONN) != 0)
         return -errno;
-    s->port = port_of(fd);
-    if (s->port < 0)
-        return s->port;
+    l->port = port_of(fd);
+    if (l->port < 0)
+        return l->port;
     int mine = fd;
     fd = -1;
     return mine;
@@ -193,33 +196,35 @@ int http_reserve_address(const char *listen, int *ret_port)
     return fd;
 }
 
-int listener_start(struct http_server *s)
+int listener_start(struct http_server *s, struct listener *l, const char *address)
 {
     struct addrinfo *list = NULL;
-    int fd = resolve(s->cfg.listen, &list);
+    int fd = resolve(address, &list);
+    l->server = s;
     if (fd == 0) {
         fd = -EADDRNOTAVAIL;
         for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-            fd = open_socket(s, a);
+            fd = open_socket(l, a);
         freeaddrinfo(list);
     }
     if (fd < 0) {
-        log_error("cannot listen on %s: %s", s->cfg.listen, strerror(-fd));
+        log_error("cannot listen on %s: %s", address, strerror(-fd));
         return fd;
     }
-    s->listen_fd = fd;
-    s->listener.ready = listener_ready;
+    l->fd = fd;
+    l->src.ready = listener_ready;
     keep_spare(s);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &s->listener};
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &l->src};
     return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
 }
 
-void listener_stop(struct http_server *s)
+void listener_stop(struct listener *l)
 {
-    if (s->listen_fd >= 0)
-        close(s->listen_fd);
-    s->listen_fd = -1;
-    if (s->spare_fd >= 0)
-        close(s->spare_fd);
-    s->spare_fd = -1;
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+    if (!l->internal && l->server && l->server->spare_fd >= 0) {
+        close(l->server->spare_fd);
+        l->server->spare_fd = -1;
+    }
 }

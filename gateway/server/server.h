@@ -39,6 +39,14 @@ struct job { /* something to run on the loop; lives in what it is about */
     struct job *next;
 };
 
+struct listener {
+    struct source src; /* first */
+    struct http_server *server;
+    int fd; /* -1: closed */
+    int port;
+    bool internal;
+};
+
 struct conn;
 struct lws;
 struct lws_context;
@@ -50,14 +58,14 @@ struct http_server {
     struct pool *pool;
     struct router *router;
     struct limits *limits;
-    int port;
 
     /* loop thread only */
-    int epoll_fd, event_fd, timer_fd, listen_fd;
+    int epoll_fd, event_fd, timer_fd;
     int spare_fd;         /* given up to accept, and refuse, a connection when there is no other; -1: none */
     bool starved;         /* the last try to accept found no descriptor */
     int64_t warned_ms;    /* when that was logged last */
-    struct source listener, waker, clock;
+    struct listener public, internal;
+    struct source waker, clock;
     struct timers *timers;
     int64_t clock_set_ms; /* what timer_fd is set to, -1: not */
     int64_t now_ms;       /* as of the last wake-up */
@@ -65,7 +73,7 @@ struct http_server {
     unsigned n_conns;     /* HTTP */
     unsigned n_refused;   /* of these: over the limit, being told so */
     struct ws *sockets;   /* WebSockets */
-    unsigned n_sockets;
+    unsigned n_sockets;   /* with clients: those with other gateways are not counted */
     struct ws *adopting;  /* being handed to libwebsockets right now */
     struct lws_context *lws;
     struct lws_vhost *vhost;
@@ -73,7 +81,8 @@ struct http_server {
     const struct ws_protocol *protocols;
     size_t n_protocols;
     bool epoll_adopted, ended;
-    int64_t drain_until_ms;
+    int64_t drain_from_ms, drain_until_ms;
+    unsigned drain_sockets; /* there were so many when it began */
     struct metric *m_connections, *m_sockets, *m_queue, *m_refused, *m_shed, *m_received, *m_sent;
 
     /* any thread */
@@ -89,8 +98,8 @@ struct http_server {
 bool server_push(struct http_server *s, struct job *j); /* any thread; runs j on the loop. false: the loop has ended, j stays the caller's */
 void server_unref(struct http_server *s);
 void server_poll(struct http_server *s);  /* what is ready in the epoll set */
-int listener_start(struct http_server *s); /* negative errno, logged */
-void listener_stop(struct http_server *s);
+int listener_start(struct http_server *s, struct listener *l, const char *address); /* negative errno, logged */
+void listener_stop(struct listener *l);
 
 /* ---- request ---- */
 struct field {
@@ -122,6 +131,7 @@ struct request {
     char *query; /* NULL: none */
     int method;  /* -1: one that we do not know */
     bool http10, keep_alive, expects_continue, upgrade;
+    bool internal; /* it came to the internal listener */
 
     bool chunked, body_done;
     uint64_t content_length, body_max;
@@ -177,7 +187,7 @@ void dispatch_piece(struct request *rq); /* loop: the next piece of a streamed a
 void dispatch_end(struct request *rq);   /* loop: answered or given up; frees it, on a worker where that may block */
 
 /* ---- conn ---- */
-void conn_new(struct http_server *s, int fd, const char *peer, bool refused);
+void conn_new(const struct listener *l, int fd, const char *peer, bool refused);
 void conn_answer(struct request *rq);       /* loop: rq's answer is prepared; rq is gone afterwards if the client is */
 void conn_wants_body(struct request *rq);   /* loop */
 void conn_spooled(struct request *rq);      /* loop */
@@ -192,7 +202,7 @@ int conn_release_fd(struct conn *c);        /* the socket is the caller's, the c
 /* ---- ws ---- */
 int ws_service_start(struct http_server *s); /* libwebsockets' context */
 void ws_service_stop(struct http_server *s);
-bool ws_path_known(const struct http_server *s, const char *path);
+bool ws_path_known(const struct http_server *s, const char *path, bool internal);
 void ws_upgrade(struct request *rq);         /* loop: a valid head with `Upgrade: websocket` for a known path */
-void ws_close_all(struct http_server *s);
+void ws_close_some(struct http_server *s, unsigned upto); /* so many of the clients' in all are being closed then */
 #endif

@@ -1,4 +1,4 @@
-/* WebSockets. The upgrade's request is read by request.c like any other and checked here; libwebsockets then gets the socket together with a plain request made
+/* WebSockets. Those of clients: the upgrade's request is read by request.c like any other and checked here; libwebsockets then gets the socket together with a plain request made
    from what was checked, so that it negotiates exactly what we chose, and does the framing from there on. Loop thread only. */
 #include "common/base64.h"
 #include "common/log.h"
@@ -25,7 +25,7 @@ struct message {
 struct ws {
     struct http_server *server;
     const struct ws_protocol *protocol;
-    struct lws *wsi; /* NULL before libwebsockets has it */
+    struct lws *wsi; /* NULL before it stands */
     void *user;
     char peer[64];
     struct buf in; /* a message that is not whole yet */
@@ -33,6 +33,9 @@ struct ws {
     size_t backlog;   /* bytes of out, and of what is in flight */
     size_t in_flight; /* given to libwebsockets, which is through with it at the next writeable callback */
     bool closing, dropped;
+    bool inner;       /* with another gateway */
+    bool connecting;  /* within ws_connect */
+    bool established;
     uint16_t code;
     char reason[REASON_MAX + 1];
     struct ws *prev, *next;
@@ -51,7 +54,8 @@ int ws_send(struct ws *w, const void *p, size_t n)
 {
     if (w->closing)
         return w->dropped ? -ENOBUFS : -EPIPE;
-    if (n > w->server->cfg.ws_backlog_max || w->backlog + n > w->server->cfg.ws_backlog_max) {
+    size_t most = w->protocol->backlog_max ? w->protocol->backlog_max : w->server->cfg.ws_backlog_max;
+    if (n > most || w->backlog + n > most) {
         log_info("%s does not read its WebSocket and is dropped", w->peer);
         drop(w);
         return -ENOBUFS;
@@ -99,6 +103,16 @@ struct http_server *ws_server(struct ws *w)
     return w->server;
 }
 
+size_t ws_backlog(const struct ws *w)
+{
+    return w->backlog;
+}
+
+bool ws_connected(const struct ws *w)
+{
+    return w->established;
+}
+
 /* ---- life ---- */
 
 static void ws_free(struct ws *w)
@@ -111,23 +125,46 @@ static void ws_free(struct ws *w)
     free(w);
 }
 
+static void ws_begin(struct ws *w)
+{
+    struct http_server *s = w->server;
+    DL_APPEND(s->sockets, w);
+    if (w->inner)
+        return;
+    s->n_sockets++;
+    metric_add(s->m_sockets, 1);
+}
+
 static void ws_end(struct ws *w)
 {
     struct http_server *s = w->server;
     w->closing = true;
     w->wsi = NULL;
+    if (w->connecting) { /* ws_connect frees it */
+        w->connecting = false;
+        return;
+    }
     w->protocol->on_close(w);
     DL_DELETE(s->sockets, w);
-    s->n_sockets--;
-    metric_add(s->m_sockets, -1);
+    if (!w->inner) {
+        s->n_sockets--;
+        metric_add(s->m_sockets, -1);
+    }
     ws_free(w);
 }
 
-void ws_close_all(struct http_server *s)
+void ws_close_some(struct http_server *s, unsigned upto)
 {
     struct ws *w;
-    DL_FOREACH(s->sockets, w)
+    unsigned gone = s->drain_sockets - s->n_sockets; /* none comes any more */
+    DL_FOREACH(s->sockets, w) {
+        if (gone >= upto)
+            return;
+        if (w->inner)
+            continue;
+        gone++;
         ws_close(w, LWS_CLOSE_STATUS_GOINGAWAY, "the gateway is being stopped");
+    }
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -143,6 +180,7 @@ static int on_established(struct http_server *s, struct lws *wsi)
         return -1;
     lws_set_opaque_user_data(wsi, w);
     w->wsi = wsi;
+    w->established = true;
     if (w->closing)
         lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, CLOSE_SECS);
     if (w->closing || w->out)
@@ -209,28 +247,68 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
     if (reason == LWS_CALLBACK_HTTP)
         return -1; /* not a WebSocket after all */
-    if (reason == LWS_CALLBACK_ESTABLISHED)
+    if (reason == LWS_CALLBACK_ESTABLISHED || reason == LWS_CALLBACK_CLIENT_ESTABLISHED)
         return on_established(lws_context_user(lws_get_context(wsi)), wsi);
-    if (reason != LWS_CALLBACK_SERVER_WRITEABLE && reason != LWS_CALLBACK_RECEIVE && reason != LWS_CALLBACK_CLOSED && reason != LWS_CALLBACK_WSI_DESTROY)
-        return 0;
     struct ws *w = lws_get_opaque_user_data(wsi);
     if (!w)
         return 0;
-    if (reason == LWS_CALLBACK_SERVER_WRITEABLE)
+    switch (reason) {
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+    case LWS_CALLBACK_CLIENT_WRITEABLE:
         return on_writeable(w);
-    if (reason == LWS_CALLBACK_RECEIVE)
+    case LWS_CALLBACK_RECEIVE:
+    case LWS_CALLBACK_CLIENT_RECEIVE:
         return on_receive(w, in, len);
-    lws_set_opaque_user_data(wsi, NULL);
-    ws_end(w);
-    return 0;
+    case LWS_CALLBACK_CLOSED:
+    case LWS_CALLBACK_CLIENT_CLOSED:
+    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+    case LWS_CALLBACK_WSI_DESTROY:
+        lws_set_opaque_user_data(wsi, NULL);
+        ws_end(w);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+/* ---- connecting ---- */
+
+struct ws *ws_connect(struct http_server *s, const struct ws_protocol *protocol, const char *address, int port, void *user)
+{
+    struct ws *w = mem_alloc(sizeof *w);
+    w->server = s;
+    w->protocol = protocol;
+    w->user = user;
+    w->inner = w->connecting = true;
+    snprintf(w->peer, sizeof w->peer, "%s", address);
+    struct lws_client_connect_info info = {
+        .context = s->lws,
+        .vhost = s->vhost,
+        .address = address,
+        .port = port,
+        .path = protocol->path,
+        .host = address,
+        .origin = address,
+        .protocol = protocol->name,
+        .local_protocol_name = protocol->name,
+        .opaque_user_data = w,
+    };
+    struct lws *wsi = lws_client_connect_via_info(&info);
+    if (!wsi || !w->connecting) { /* it may have told so already, and may not */
+        ws_free(w);
+        return NULL;
+    }
+    w->connecting = false;
+    ws_begin(w);
+    return w;
 }
 
 /* ---- the upgrade ---- */
 
-bool ws_path_known(const struct http_server *s, const char *path)
+bool ws_path_known(const struct http_server *s, const char *path, bool internal)
 {
     for (size_t i = 0; i < s->n_protocols; i++)
-        if (strcmp(s->protocols[i].path, path) == 0)
+        if (s->protocols[i].internal == internal && strcmp(s->protocols[i].path, path) == 0)
             return true;
     return false;
 }
@@ -303,7 +381,7 @@ void ws_upgrade(struct request *rq)
         call_problem(c, 426, "upgrade-required", "version 13 of the WebSocket protocol is spoken here");
     } else if (!key_valid(key) || !protocol || conn_has_input(rq->conn)) {
         call_problem(c, 400, protocol ? "bad-request" : "no-such-protocol", protocol ? "malformed WebSocket upgrade" : "none of these sub-protocols is spoken here");
-    } else if (atomic_load(&s->draining)) {
+    } else if (atomic_load(&s->draining) && !rq->internal) {
         call_problem(c, 503, "draining", "the gateway is being stopped");
     }
     if (c->status) {
@@ -313,6 +391,7 @@ void ws_upgrade(struct request *rq)
     struct ws *w = mem_alloc(sizeof *w);
     w->server = s;
     w->protocol = protocol;
+    w->inner = rq->internal;
     memcpy(w->peer, c->peer, sizeof w->peer);
     int err = protocol->on_open(w, call_header(c, "authorization"));
     if (err) {
@@ -326,9 +405,7 @@ void ws_upgrade(struct request *rq)
         refuse(rq);
         return;
     }
-    DL_APPEND(s->sockets, w);
-    s->n_sockets++;
-    metric_add(s->m_sockets, 1);
+    ws_begin(w);
     adopt(w, conn_release_fd(rq->conn), key, offered != NULL);
     c->status = 101;
     dispatch_end(rq);

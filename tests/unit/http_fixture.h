@@ -48,15 +48,20 @@ static inline void fixture_stop(struct fixture *f)
     http_server_free(f->server);
 }
 
-static inline int dial(const struct fixture *f)
+static inline int dial_port(int port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)http_server_port(f->server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_sec = 20}; /* only so that a test that fails does not hang */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     return fd;
+}
+
+static inline int dial(const struct fixture *f)
+{
+    return dial_port(http_server_port(f->server));
 }
 
 static inline void say_bytes(int fd, const void *p, size_t n)

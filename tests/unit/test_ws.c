@@ -55,10 +55,11 @@ static enum call_state hello(struct call *c)
 }
 
 static const struct route routes[] = {{HTTP_GET, "/open", hello, ROUTE_OPEN | ROUTE_INLINE, 0}};
+#define PROTOCOL(n, p) {.name = n, .path = p, .message_max = MESSAGE_MAX, .on_open = on_open, .on_message = on_message, .on_close = on_close}
 static const struct ws_protocol protocols[] = {
-    {"v2.echo", "/ws", MESSAGE_MAX, on_open, on_message, on_close},
-    {"v1.echo", "/ws", MESSAGE_MAX, on_open, on_message, on_close},
-    {"other", "/other", MESSAGE_MAX, on_open, on_message, on_close},
+    PROTOCOL("v2.echo", "/ws"),
+    PROTOCOL("v1.echo", "/ws"),
+    PROTOCOL("other", "/other"),
 };
 
 static int start(void **state)
