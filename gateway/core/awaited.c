@@ -57,7 +57,7 @@ static void settle(struct awaited *w, struct peer *p, struct debt *d, bool in_ti
     DL_DELETE(p->debts, d);
     w->count--;
     w->io.drop(w->io.ctx, d->message);
-    w->io.settled(w->io.ctx, d->waiter, in_time);
+    w->io.settled(w->io.ctx, &p->gateway, d->waiter, in_time);
     free(d);
 }
 
@@ -138,6 +138,12 @@ int awaited_tick(struct awaited *w, int64_t now)
         forget_if_idle(w, p, now);
     }
     return soonest == INT64_MAX ? -1 : (int)(soonest - now);
+}
+
+bool awaited_owes(const struct awaited *w, const struct uuid *gateway)
+{
+    const struct peer *p = find(w, gateway);
+    return p && p->debts;
 }
 
 size_t awaited_count(const struct awaited *w)

@@ -10,7 +10,7 @@
 
 struct awaited;
 struct awaited_io { /* none of them calls back into here */
-    void (*settled)(void *ctx, void *waiter, bool in_time); /* one of the waiter's gateways need not be waited for any longer; in_time false: its row is out */
+    void (*settled)(void *ctx, const struct uuid *gateway, void *waiter, bool in_time); /* the waiter need not wait for this gateway any longer; in_time false: its row is out */
     void (*drop)(void *ctx, void *message);                 /* a message is not needed any more */
     void *ctx;
 };
@@ -26,4 +26,5 @@ void awaited_each(struct awaited *w, const struct uuid *gateway, void (*each)(vo
 /* Settles what waited for rows that are out. Returns when to call it next (ms from now), -1: nothing waits. */
 int awaited_tick(struct awaited *w, int64_t now_ms);
 size_t awaited_count(const struct awaited *w);
+bool awaited_owes(const struct awaited *w, const struct uuid *gateway); /* somebody waits for it */
 #endif

@@ -16,9 +16,10 @@ static void note(const char *what, const char *which, const char *how)
     size_t len = strlen(said);
     snprintf(said + len, sizeof said - len, "%s%s%s; ", what, which, how);
 }
-static void on_settled(void *ctx, void *waiter, bool in_time)
+static void on_settled(void *ctx, const struct uuid *gateway, void *waiter, bool in_time)
 {
     (void)ctx;
+    assert_true(gateway->b[0] == 1 || gateway->b[0] == 2);
     note("", waiter, in_time ? "" : " late");
 }
 static void on_drop(void *ctx, void *message)
