@@ -20,6 +20,7 @@ struct app {
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */
     struct drive_queues *queues;
     struct http_server *server;
+    struct peers *peers;     /* api/peers.h: the other gateways that share the metadata store; NULL: there are none */
     struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
     struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
     struct shared *shared;   /* api/shared.c: what gateways keep together through the cache; NULL: nothing */

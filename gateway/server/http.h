@@ -99,6 +99,7 @@ void ws_set_user(struct ws *w, void *user);
 const char *ws_peer(struct ws *w);
 struct http_server *ws_server(struct ws *w);
 
+void ws_set_message_max(struct ws *w, size_t n); /* from now on, instead of its protocol's */
 size_t ws_backlog(const struct ws *w); /* bytes that have not left yet */
 /* Connects to another gateway's WebSocket; loop thread. protocol is one of the server's; its on_open is not called. What is sent before it stands leaves as soon as it does. on_close
    comes when it ends, also where it never stood. address: numeric, without brackets. NULL: it failed at once, nothing is called. */

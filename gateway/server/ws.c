@@ -12,6 +12,7 @@
 
 #define RX_PIECE 1024 /* each connection keeps a buffer of this for as long as it lives; what clients say is mostly shorter */
 #define REASON_MAX 123  /* RFC 6455, 5.5: 125 bytes with the code */
+#define CONNECT_SECS 3  /* for a connection to another gateway */
 #define CLOSE_SECS 5    /* for a close to be answered */
 #define PING_SECS 15    /* of silence, until the peer is asked */
 #define HANGUP_SECS 30  /* of silence, until it is given up */
@@ -27,6 +28,7 @@ struct ws {
     const struct ws_protocol *protocol;
     struct lws *wsi; /* NULL before it stands */
     void *user;
+    size_t message_max;
     char peer[64];
     struct buf in; /* a message that is not whole yet */
     struct message *out;
@@ -101,6 +103,11 @@ const char *ws_peer(struct ws *w)
 struct http_server *ws_server(struct ws *w)
 {
     return w->server;
+}
+
+void ws_set_message_max(struct ws *w, size_t n)
+{
+    w->message_max = n;
 }
 
 size_t ws_backlog(const struct ws *w)
@@ -217,7 +224,7 @@ static int on_receive(struct ws *w, const char *p, size_t n)
 {
     if (w->closing)
         return 0;
-    if (n > w->protocol->message_max || w->in.len + n > w->protocol->message_max) {
+    if (n > w->message_max || w->in.len + n > w->message_max) {
         static unsigned char why[] = "the message is too long";
         lws_close_reason(w->wsi, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, why, sizeof why - 1);
         w->closing = true;
@@ -279,6 +286,7 @@ struct ws *ws_connect(struct http_server *s, const struct ws_protocol *protocol,
     w->server = s;
     w->protocol = protocol;
     w->user = user;
+    w->message_max = protocol->message_max;
     w->inner = w->connecting = true;
     snprintf(w->peer, sizeof w->peer, "%s", address);
     struct lws_client_connect_info info = {
@@ -391,6 +399,7 @@ void ws_upgrade(struct request *rq)
     struct ws *w = mem_alloc(sizeof *w);
     w->server = s;
     w->protocol = protocol;
+    w->message_max = protocol->message_max;
     w->inner = rq->internal;
     memcpy(w->peer, c->peer, sizeof w->peer);
     int err = protocol->on_open(w, call_header(c, "authorization"));
@@ -438,6 +447,7 @@ int ws_service_start(struct http_server *s)
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
         .retry_and_idle_policy = &patience,
         .timeout_secs = HEAD_MS / 1000,
+        .connect_timeout_secs = CONNECT_SECS,
     };
     s->lws = lws_create_context(&info);
     if (!s->lws)
