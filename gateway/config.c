@@ -4,6 +4,7 @@
 #include "common/url.h"
 #include "gateway/ports/cache.h"
 #include "gateway/ports/events.h"
+#include "gateway/ports/meta.h"
 #include "gateway/ports/objects.h"
 #include "gateway/ports/scanner.h"
 
@@ -67,6 +68,15 @@ static const char *take_http_url(void *field, const char *v)
         if (!isalnum((unsigned char)*p) && !strchr(".-:[]_", *p))
             return form;
     return NULL;
+}
+
+/* An address of this machine. */
+static const char *take_advertise(void *field, const char *v)
+{
+    static const char form[] = "must be http://HOST:PORT, an address of this machine that the other gateways reach; port 0 picks a free one";
+    const char *wrong = take_http_url(field, v), *colon = strrchr(v, ':');
+    uint64_t port;
+    return wrong || strncmp(v, "http://", 7) != 0 || strlen(v) > GATEWAY_URL_MAX - 5 || !number_parse(colon + 1, 0, 65535, &port) ? form : NULL;
 }
 
 static const char *take_listen(void *field, const char *v)
@@ -163,7 +173,7 @@ static const struct option {
     {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},
     {"queue-max", "N", FIELD(queue_max), take_queue, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests that may wait for a thread; over it 503; 10000 by default"},
     {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
-    {"advertise", "URL", FIELD(advertise), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how the other gateways reach this one"},
+    {"advertise", "URL", FIELD(advertise), take_advertise, VERB_SERVE | VERB_CONFIG_CHECK, false, "where this gateway listens for the others: http://HOST:PORT"},
     {"rate-limit", "N", FIELD(rate_limit), take_rate, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests a second for one user and for one address; 0 none, 5000 by default"},
     {"spool", "DIR", FIELD(spool), take_text, VERB_SERVE | VERB_CONFIG_CHECK, false, "where large request bodies wait; DIR/spool when embedded, else $TMPDIR"},
     {"log-level", "LEVEL", FIELD(log_level), take_level, VERB_SERVE | VERB_WORKER | VERB_MIGRATE | VERB_CONFIG_CHECK, false, "debug, info (the default), warn or error"},

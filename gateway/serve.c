@@ -2,6 +2,7 @@
 #include "common/mem.h"
 #include "common/pool.h"
 #include "gateway/api/app.h"
+#include "gateway/api/peers.h"
 #include "gateway/api/publisher.h"
 #include "gateway/api/shared.h"
 #include "gateway/jobs/jobs.h"
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 
 #define DRAIN_MS 30000
+#define CLOSE_OVER_MS 3000 /* mounts and watchers are sent to other gateways within this time */
 #define BODY_MEMORY_MAX (UINT64_C(256) << 20)
 #define CONTENT_CACHE_BYTES (64u << 20)
 
@@ -110,6 +112,8 @@ static int open_stores(struct gateway *g)
     err = app->meta->ops->secret(app->meta, "token", app->token_secret);
     if (!err)
         err = app->meta->ops->secret(app->meta, "url", app->url_secret);
+    if (!err)
+        err = app->meta->ops->secret(app->meta, "peer", app->peer_secret);
     if (err)
         log_error("reading the secrets: %s", strerror(-err));
     return err;
@@ -129,12 +133,37 @@ static const struct route_table tables[] = {
     {fs_routes, &fs_routes_n},     {version_routes, &version_routes_n}, {change_routes, &change_routes_n}, {presence_routes, &presence_routes_n}, {actuator_routes, &actuator_routes_n},
 };
 
+static bool may_end(void *app)
+{
+    return streams_may_end(((struct app *)app)->streams);
+}
+
+/* Without --advertise only gateways of this machine reach this one. */
+static const char *advertised(const struct gateway *g)
+{
+    return g->config->advertise ? g->config->advertise : "http://127.0.0.1:0";
+}
+
+/* With the port that it got, where any would do. */
+static void note_advertised(struct gateway *g)
+{
+    const char *url = advertised(g);
+    struct app *app = &g->app;
+    snprintf(app->advertised, sizeof app->advertised, "%.*s:%d", (int)(strrchr(url, ':') - url), url, http_server_internal_port(app->server));
+    if (!g->config->advertise)
+        log_info("no --advertise: only gateways of this machine reach this one");
+}
+
 static struct http_server *make_server(struct gateway *g)
 {
     struct buf routes = {0};
-    const struct ws_protocol protocols[] = {fs_stream_protocol, stomp_protocols[0], stomp_protocols[1], stomp_protocols[2]};
+    const struct ws_protocol protocols[] = {fs_stream_protocol, stomp_protocols[0], stomp_protocols[1], stomp_protocols[2], peers_protocol};
+    bool shared = g->app.meta->shared;
     const struct http_config http = {
         .listen = g->config->listen,
+        .internal = shared ? strstr(advertised(g), "://") + 3 : NULL,
+        .close_over_ms = shared ? CLOSE_OVER_MS : 0,
+        .may_end = may_end,
         .workers_threads = g->config->threads,
         .spool_dir = g->spool,
         .body_memory_max = BODY_MEMORY_MAX,
@@ -170,9 +199,12 @@ static int build(struct gateway *g)
     app->public_url = g->config->public_url;
     app->content = content_cache_new(CONTENT_CACHE_BYTES);
     app->auth = auth_new(app);
+    uuid_new(&app->gateway);
     app->server = make_server(g);
     if (!app->server)
         return -EADDRINUSE;
+    if (app->meta->shared)
+        note_advertised(g);
     if (app->events->ops->shared)
         app->publisher = publisher_new(app, g->config->embedded != NULL);
     app->hub = hub_new(app);

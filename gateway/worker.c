@@ -42,8 +42,10 @@ static void run_on_pool(void *pool, void (*fn)(void *), void *arg)
     pool_run(pool, fn, arg);
 }
 
-static void committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works)
+/* Gateways learn of it when they renew their interest: nobody waits for what a worker does. */
+static void committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works, const struct drive_others *others)
 {
+    (void)others;
     struct worker *w = (struct worker *)((char *)l - offsetof(struct worker, listener));
     publisher_works(w->app.publisher, drive, works);
     for (struct drive_work *next; works; works = next) {

@@ -20,6 +20,8 @@ struct app {
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */
     struct drive_queues *queues;
     struct http_server *server;
+    struct uuid gateway;     /* this process */
+    char advertised[GATEWAY_URL_MAX + 1]; /* where other gateways reach it; "" where there are none */
     struct peers *peers;     /* api/peers.h: the other gateways that share the metadata store; NULL: there are none */
     struct streams *streams; /* api/fs_stream.c: mounts' streams and the coherence of their drives */
     struct hub *hub;         /* api/stomp.c: subscribers of /ws, and long-polls of /changes */
@@ -27,7 +29,7 @@ struct app {
     struct auth *auth;       /* api/auth.c: verified tokens, log-in attempts, threads for passwords; NULL: every token is looked up */
     struct ino_range *inodes; /* api/access.c: inode numbers that this process may give, per drive */
     struct roles *roles;      /* api/roles.c: who may do what, remembered for a moment */
-    uint8_t token_secret[32], url_secret[32];
+    uint8_t token_secret[32], url_secret[32], peer_secret[32];
     const char *public_url; /* NULL: http://ADDR:PORT of the listener */
     bool embedded;
 };
@@ -93,6 +95,7 @@ struct streams *streams_new(struct app *app);          /* its drive_listener is 
 struct drive_listener *streams_listener(struct streams *s);
 extern const struct ws_protocol fs_stream_protocol;
 void streams_start(struct streams *s); /* once server and queues are there: watches over sessions that still hold locks */
+bool streams_may_end(struct streams *s); /* loop, http_config.may_end: no other gateway trusts this one any more */
 void streams_free(struct streams *s);  /* after the server has ended */
 void streams_notice(struct streams *s, const struct uuid *user, const char *json); /* {t:"notice"} to that user's mounts */
 

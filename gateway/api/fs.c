@@ -156,7 +156,9 @@ static enum call_state mount_begin(struct call *c)
     if (!access_drive(c, drive_text, ROLE_VIEWER, &drive))
         return CALL_DONE;
     uuid_new(&session);
-    streams_session_begin(app_of(c)->streams, &session, &drive.id, principal_of(c));
+    err = streams_session_begin(app_of(c)->streams, &session, &drive.id, principal_of(c));
+    if (err)
+        return fs_fail(c, err, "the session");
     return mount_answer(c, &drive, &session, read_only || drive.role < ROLE_EDITOR);
 }
 
@@ -169,8 +171,9 @@ static enum call_state mount_end(struct call *c)
         return CALL_DONE;
     if (!text || uuid_parse(text, &session))
         return call_problem(c, 400, "bad-query", "session is missing or not a UUID");
-    if (streams_session_use(app_of(c)->streams, &session, &drive.id, principal_of(c), false))
-        return call_problem(c, 403, "not-yours", "this session belongs to another user or drive");
+    int err = streams_session_use(app_of(c)->streams, &session, &drive.id, principal_of(c), false);
+    if (err)
+        return err == -EACCES ? call_problem(c, 403, "not-yours", "this session belongs to another user or drive") : fs_fail(c, err, "the session");
     streams_session_end(app_of(c)->streams, &session);
     c->status = 204;
     return CALL_DONE;

@@ -22,6 +22,7 @@ struct batch {
     uint64_t number, confirmed;
     enum refusal refusal;
     uint64_t last; /* with REFUSED_OUT_OF_ORDER: the highest number known */
+    bool locks;    /* it takes some */
     bool deferred; /* another of its journal is before it in the group: it comes again once that one is decided */
     struct buf answer;
 };
@@ -87,6 +88,8 @@ static int batch_prepare(struct drive_work *w, struct meta_tx *tx)
         b->refusal = REFUSED_OUT_OF_ORDER;
         return -ESTALE;
     }
+    if (err == 0 && b->locks)
+        err = streams_session_locks(app_of(b->call)->streams, tx, &w->actor.session, &w->actor.user);
     return err;
 }
 
@@ -233,10 +236,14 @@ static bool check_access(struct batch *b)
         call_problem_with(c, 403, "read-only", json_pack("{ss}", "errno", errname_of(EROFS)), "you may only read this drive");
         return false;
     }
-    if (streams_session_use(app_of(c)->streams, &b->work.actor.session, &drive.id, principal_of(c), locks)) {
+    b->locks = locks;
+    int err = streams_session_use(app_of(c)->streams, &b->work.actor.session, &drive.id, principal_of(c), locks);
+    if (err == -EACCES)
         call_problem(c, 403, "not-yours", "this session belongs to another user or drive");
+    else if (err)
+        fs_fail(c, err, "the session");
+    if (err)
         return false;
-    }
     b->work.drive = drive.id;
     return true;
 }

@@ -1,7 +1,8 @@
-/* What happens between a commit and its answer: those who hold a lease are told, and waited for.
+/* What happens between a commit and its answer: those who hold a lease are told, here and at the other gateways, and waited for.
 
    Most commits have nobody to wait for, and are answered right on the queue's worker. Else the whole group goes to the event loop, which owns coherence, in one message;
-   the loop sees groups, and streams joining between them, in the order of the drive's queue. */
+   the loop sees groups, and streams joining between them, in the order of the drive's queue. There each group becomes parcels: numbers of the drive with what they stand for, which
+   core/order.c puts in line with those that other gateways tell (fs_peers.c). */
 #include "common/clock.h"
 #include "common/jsonx.h"
 #include "common/mem.h"
@@ -13,11 +14,17 @@
 
 /* ---- interests ---- */
 
-void interest_add(struct streams *s, const struct uuid *drive, const struct uuid *session)
+static struct interest *interest_find(struct streams *s, const struct uuid *drive)
 {
     struct interest *i;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     HASH_FIND(hh, s->interests, drive, sizeof *drive, i);
+    return i;
+}
+
+void interest_add(struct streams *s, const struct uuid *drive, const struct uuid *session)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    struct interest *i = interest_find(s, drive);
     if (!i) {
         i = mem_alloc(sizeof *i);
         i->drive = *drive;
@@ -36,9 +43,8 @@ static void interest_free(struct streams *s, struct interest *i)
 
 void interest_drop(struct streams *s, const struct uuid *drive, const struct uuid *session)
 {
-    struct interest *i;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-    HASH_FIND(hh, s->interests, drive, sizeof *drive, i);
+    struct interest *i = interest_find(s, drive);
     for (size_t k = 0; i && k < i->n; k++) {
         if (!uuid_equal(&i->sessions[k], session))
             continue;
@@ -56,14 +62,9 @@ void interests_free(struct streams *s)
         interest_free(s, i);
 }
 
-/* Whether anybody but the works' own sessions must hear of them. */
-static bool others_listen(struct streams *s, const struct uuid *drive, const struct drive_work *works)
+/* Whether anybody here but the works' own sessions must hear of them. */
+static bool others_listen(const struct interest *i, const struct drive_work *works)
 {
-    struct interest *i;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-    HASH_FIND(hh, s->interests, drive, sizeof *drive, i);
-    if (!i)
-        return false;
     for (const struct drive_work *w = works; w; w = w->next) {
         if (stream_is_join(w))
             return true;
@@ -74,20 +75,141 @@ static bool others_listen(struct streams *s, const struct uuid *drive, const str
     return false;
 }
 
+/* Nobody at this gateway need hear of these works: their numbers are remembered, so that there is no gap in front of what comes next. */
+static bool pass_quietly(struct streams *s, const struct uuid *drive, const struct drive_work *works)
+{
+    uint64_t first, last = drive_works_range(works, &first);
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    struct interest *i = interest_find(s, drive);
+    if (!i)
+        return true;
+    if (others_listen(i, works))
+        return false;
+    if (!last)
+        return true;
+    if (i->quiet_last && i->quiet_last + 1 != first)
+        return false; /* what is between them is another gateway's */
+    if (!i->quiet_last)
+        i->quiet_first = first;
+    i->quiet_last = last;
+    return true;
+}
+
+void interest_flush(struct streams *s, const struct uuid *drive)
+{
+    uint64_t first = 0, last = 0;
+    pthread_mutex_lock(&s->lock);
+    struct interest *i = interest_find(s, drive);
+    if (i) {
+        first = i->quiet_first;
+        last = i->quiet_last;
+        i->quiet_first = i->quiet_last = 0;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (last)
+        parcel_order(parcel_new(s, &(struct inval){.drive = *drive, .first = first, .last = last}));
+}
+
+/* ---- parcels ---- */
+
+struct parcel *parcel_new(struct streams *s, struct inval *take)
+{
+    struct parcel *p = mem_alloc(sizeof *p + take->n * sizeof *p->told);
+    p->streams = s;
+    p->inval = *take;
+    *take = (struct inval){0};
+    p->refs = 1 + p->inval.n;
+    for (size_t i = 0; i < p->inval.n; i++)
+        p->told[i] = (struct told){.parcel = p, .what = &p->inval.works[i], .waits = 1};
+    return p;
+}
+
+static void parcel_unref(struct parcel *p)
+{
+    if (--p->refs)
+        return;
+    if (!uuid_is_zero(&p->from))
+        peers_ack(p->streams->app->peers, &p->from, &p->inval.drive, p->inval.last);
+    inval_fini(&p->inval);
+    free(p);
+}
+
+static void finish_work(void *work)
+{
+    drive_work_finish(work);
+}
+
+void told_settle(struct told *t)
+{
+    if (--t->waits)
+        return;
+    if (t->work)
+        pool_run(http_server_pool(t->parcel->streams->app->server), finish_work, t->work);
+    parcel_unref(t->parcel);
+}
+
+void parcel_settle(void *streams, void *parcel)
+{
+    (void)streams;
+    struct parcel *p = parcel;
+    for (size_t i = 0; i < p->inval.n; i++)
+        told_settle(&p->told[i]);
+    parcel_unref(p);
+}
+
+void parcel_order(struct parcel *p)
+{
+    struct streams *s = p->streams;
+    struct uuid drive = p->inval.drive;
+    order_add(s->order, &drive, p->inval.first, p->inval.last, p, clock_boot_ms());
+}
+
+void parcel_release(void *ctx, const struct uuid *drive, void *parcel, enum order_how how)
+{
+    struct streams *s = ctx;
+    struct parcel *p = parcel;
+    int64_t now = clock_boot_ms();
+    for (size_t i = 0; i < p->inval.n; i++) {
+        struct told *t = &p->told[i];
+        const char *touches = how == ORDER_TELL && t->what->touches && t->what->touches[0] ? t->what->touches : NULL;
+        if (how == ORDER_FREE)
+            told_settle(t);
+        else
+            coherence_publish(s->coherence, drive, &t->what->session, t->what->seq, touches, t, now);
+    }
+    parcel_unref(p);
+}
+
+/* The gateways that are waited for are told first: nothing of the parcel is settled before all who must hear are known. */
+static void parcel_tell(struct parcel *p, const struct drive_others *others)
+{
+    struct streams *s = p->streams;
+    struct peer_text *text = others->n ? peer_text_new(&p->inval) : NULL;
+    int64_t now = clock_boot_ms();
+    for (size_t i = 0; i < others->n; i++) {
+        if (!peers_tell(s->app->peers, &others->rows[i], &p->inval.drive, p->inval.last, others->read_at, text, p, now))
+            continue;
+        p->refs++;
+        for (size_t k = 0; k < p->inval.n; k++)
+            p->told[k].waits++;
+    }
+    if (text)
+        peer_text_unref(text);
+}
+
 /* ---- groups ---- */
 
-struct told {
-    struct drive_work *work;
-    struct buf touches; /* comma separated */
-};
 struct group {
     struct streams *streams;
     struct uuid drive;
-    size_t n;
-    struct told works[];
+    struct drive_others others; /* but for this gateway */
+    struct drive_work **joins;
+    size_t n_joins;
+    struct parcel **parcels;
+    size_t n_parcels;
 };
 
-static void collect_touches(const struct drive_work *w, struct buf *ret)
+static bool collect_touches(const struct drive_work *w, struct buf *ret)
 {
     for (size_t i = 0; w->error == 0 && i < w->n_ops; i++) {
         const struct op_result *r = &w->results[i];
@@ -98,6 +220,7 @@ static void collect_touches(const struct drive_work *w, struct buf *ret)
             buf_append(ret, ",", 1);
         jsonx_dump(touch, ret);
     }
+    return ret->len > 0;
 }
 
 /* Loop. Streams that join with this group do so first: what they are welcomed with is the seq before it. */
@@ -105,20 +228,17 @@ static void publish_group(void *arg)
 {
     struct group *g = arg;
     struct streams *s = g->streams;
-    int64_t now = clock_boot_ms();
-    for (size_t i = 0; i < g->n; i++)
-        if (stream_is_join(g->works[i].work)) {
-            stream_join(g->works[i].work);
-            g->works[i].work = NULL; /* it is freed */
-        }
-    for (size_t i = 0; i < g->n; i++) {
-        struct drive_work *w = g->works[i].work;
-        if (w)
-            coherence_publish(s->coherence, &g->drive, &w->actor.session, w->last_seq, g->works[i].touches.data, w, now);
-        buf_fini(&g->works[i].touches);
+    interest_flush(s, &g->drive);
+    for (size_t i = 0; i < g->n_joins; i++)
+        stream_join(g->joins[i]);
+    for (size_t i = 0; i < g->n_parcels; i++) {
+        parcel_tell(g->parcels[i], &g->others);
+        parcel_order(g->parcels[i]);
     }
-    stream_flush_invals(s);
     stream_tick_soon(s);
+    free(g->others.rows);
+    free(g->joins);
+    free(g->parcels);
     free(g);
 }
 
@@ -130,62 +250,116 @@ static void finish_all(struct drive_work *works)
     }
 }
 
+static void add_parcel(struct group *g, struct inval *v, struct drive_work **works)
+{
+    struct parcel *p = g->parcels[g->n_parcels++] = parcel_new(g->streams, v);
+    for (size_t i = 0; i < p->inval.n; i++)
+        p->told[i].work = works[i];
+}
+
+/* A repeat of a batch has no results, but what the first was told may still be on its way: it waits like it, everywhere. */
+static void add_repeat(struct group *g, struct drive_work *w)
+{
+    struct inval v = {.drive = g->drive, .last = w->last_seq, .n = 1, .works = mem_alloc(sizeof *v.works)};
+    v.works[0] = (struct inval_work){.session = w->actor.session, .seq = w->last_seq};
+    add_parcel(g, &v, &w);
+}
+
+/* Works that touch nobody's knowledge are finished here. */
+static struct group *group_new(struct streams *s, const struct uuid *drive, struct drive_work *works, struct drive_others *take)
+{
+    size_t n = 0;
+    for (const struct drive_work *w = works; w; w = w->next)
+        n++;
+    struct group *g = mem_alloc(sizeof *g);
+    *g = (struct group){.streams = s, .drive = *drive, .others = *take, .joins = mem_calloc(n, sizeof *g->joins), .parcels = mem_calloc(n + 1, sizeof *g->parcels)};
+    CLEANUP_FREE struct drive_work **told = mem_calloc(n, sizeof *told);
+    struct inval v = {.drive = *drive, .works = mem_calloc(n, sizeof *v.works)};
+    v.last = drive_works_range(works, &v.first);
+    for (struct drive_work *w = works, *next; w; w = next) {
+        CLEANUP_BUF struct buf touches = {0};
+        next = w->next;
+        if (stream_is_join(w)) {
+            g->joins[g->n_joins++] = w;
+        } else if (collect_touches(w, &touches)) {
+            told[v.n] = w;
+            v.works[v.n++] = (struct inval_work){.session = w->actor.session, .seq = w->last_seq, .touches = buf_detach(&touches)};
+        } else if (w->error == 1 && w->last_seq) {
+            add_repeat(g, w);
+        } else {
+            drive_work_finish(w);
+        }
+    }
+    if (v.last)
+        add_parcel(g, &v, told);
+    else
+        inval_fini(&v);
+    return g;
+}
+
 /* ---- locks that were released ---- */
 
 struct unlocked {
     struct streams *streams;
     struct uuid drive;
     uint64_t ino;
+    struct drive_others others;
 };
 
 static void tell_unlocked(void *arg)
 {
     struct unlocked *u = arg;
     stream_unlocked(u->streams, &u->drive, u->ino);
+    for (size_t i = 0; i < u->others.n; i++)
+        peers_tell_unlocked(u->streams->app->peers, &u->others.rows[i], &u->drive, u->ino);
+    free(u->others.rows);
     free(u);
 }
 
-static void post_unlocked(struct streams *s, const struct uuid *drive, const struct drive_work *works)
+static struct drive_others others_dup(const struct drive_others *others)
+{
+    struct drive_others copy = *others;
+    copy.rows = others->n ? mem_dup(others->rows, others->n * sizeof *others->rows) : NULL;
+    return copy;
+}
+
+static void post_unlocked(struct streams *s, const struct uuid *drive, const struct drive_work *works, const struct drive_others *others)
 {
     for (const struct drive_work *w = works; w; w = w->next)
         for (size_t i = 0; w->error == 0 && i < w->n_ops; i++) {
             if (w->results[i].error || !w->results[i].unlocked)
                 continue;
             struct unlocked *u = mem_alloc(sizeof *u);
-            *u = (struct unlocked){s, *drive, w->ops[i].kind == OP_LOCK ? w->ops[i].ino : 0};
+            *u = (struct unlocked){s, *drive, w->ops[i].kind == OP_LOCK ? w->ops[i].ino : 0, others_dup(others)};
             http_server_post(s->app->server, tell_unlocked, u);
         }
 }
 
-/* A repeat of a batch has no results, but what the first was told may still be on its way: it waits like it. */
-void streams_committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works)
+/* ---- the listener ---- */
+
+static struct drive_others but_this(const struct streams *s, const struct drive_others *others)
+{
+    struct drive_others away = others_dup(others);
+    away.n = 0;
+    for (size_t i = 0; i < others->n; i++)
+        if (!uuid_equal(&others->rows[i].gateway, &s->app->gateway))
+            away.rows[away.n++] = others->rows[i];
+    return away;
+}
+
+void streams_committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works, const struct drive_others *others)
 {
     struct streams *s = (struct streams *)l;
+    struct drive_others away = but_this(s, others);
     hub_committed(s->app->hub, drive, works);
-    post_unlocked(s, drive, works);
-    if (!others_listen(s, drive, works)) {
+    post_unlocked(s, drive, works, &away);
+    if (!away.n && pass_quietly(s, drive, works)) {
+        free(away.rows);
         finish_all(works);
         return;
     }
-    size_t n = 0;
-    for (const struct drive_work *w = works; w; w = w->next)
-        n++;
-    struct group *g = mem_alloc(sizeof *g + n * sizeof *g->works);
-    g->streams = s;
-    g->drive = *drive;
-    for (struct drive_work *w = works, *next; w; w = next) {
-        next = w->next;
-        struct told *t = &g->works[g->n];
-        t->work = w;
-        collect_touches(w, &t->touches);
-        if (t->touches.len || stream_is_join(w) || (w->error == 1 && w->last_seq))
-            g->n++;
-        else
-            drive_work_finish(w); /* nobody's knowledge is touched */
-    }
-    metric_add(s->m_waited, (double)g->n);
-    if (g->n)
-        http_server_post(s->app->server, publish_group, g);
-    else
-        free(g);
+    struct group *g = group_new(s, drive, works, &away);
+    for (size_t i = 0; i < g->n_parcels; i++)
+        metric_add(s->m_waited, (double)g->parcels[i]->inval.n);
+    http_server_post(s->app->server, publish_group, g);
 }

@@ -1,7 +1,10 @@
 /* Sessions of mounts: begun by POST mount, kept while a stream is there, ended with their locks.
 
    They live in memory. A gateway that was restarted learns of them when they speak again; those of which the database has locks
-   but which stay silent are ended as well. */
+   but which stay silent are ended as well.
+
+   Where several gateways share the store, each session has a row there as well, which says who answers for it: the gateway that had its last stream. Requests may come to any gateway,
+   which then remembers the session for a moment as a foreign one. Whoever ends a session looks at its row under the drive's lock, so that one that has moved meanwhile keeps what it has. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -11,6 +14,7 @@
 #include <string.h>
 
 #define SESSION_TICK_MS 1000
+#define SESSION_RETRY_MS 5000 /* where the store could not be told of its end */
 
 static struct mount *find(struct streams *s, const struct uuid *id)
 {
@@ -39,12 +43,22 @@ static void watch_on_loop(void *arg)
     mounts_watch(arg);
 }
 
-void streams_session_begin(struct streams *s, const struct uuid *id, const struct uuid *drive, const struct principal *who)
+static int row_put(struct streams *s, const struct uuid *drive, const struct uuid *session, const struct uuid *user, const struct uuid *gateway)
 {
+    const struct mount_row row = {.drive = *drive, .session = *session, .user = *user, .gateway = *gateway};
+    return s->app->meta->ops->mount_put(s->app->meta, &row);
+}
+
+int streams_session_begin(struct streams *s, const struct uuid *id, const struct uuid *drive, const struct principal *who)
+{
+    int err = s->shared ? row_put(s, drive, id, &who->user, &s->app->gateway) : 0;
+    if (err)
+        return err;
     pthread_mutex_lock(&s->lock);
     add(s, id, drive, who);
     pthread_mutex_unlock(&s->lock);
     http_server_post(s->app->server, watch_on_loop, s);
+    return 0;
 }
 
 /* Under lock. A session found in the database is nobody's until somebody claims it. */
@@ -65,18 +79,60 @@ static int use(struct streams *s, const struct uuid *id, const struct uuid *driv
     return uuid_equal(&n->user, &who->user) && uuid_equal(&n->drive, drive) ? 0 : -EACCES;
 }
 
+/* One that this gateway does not know may be another's. *ret_foreign: it is, or it has ended. */
+static int look_up(struct streams *s, const struct uuid *id, const struct uuid *drive, const struct principal *who, bool *ret_foreign)
+{
+    struct mount_row row;
+    pthread_mutex_lock(&s->lock);
+    bool known = !s->shared || find(s, id);
+    pthread_mutex_unlock(&s->lock);
+    *ret_foreign = false;
+    if (known)
+        return 0;
+    int err = s->app->meta->ops->mount_get(s->app->meta, drive, id, &row);
+    if (err && err != -ENOENT)
+        return err;
+    *ret_foreign = err || !uuid_equal(&row.gateway, &s->app->gateway);
+    return !err && !uuid_equal(&row.user, &who->user) ? -EACCES : 0;
+}
+
 int streams_session_use(struct streams *s, const struct uuid *id, const struct uuid *drive, const struct principal *who, bool locks)
 {
     struct mount *n;
-    bool fresh;
+    bool fresh, foreign;
+    int err = look_up(s, id, drive, who, &foreign);
+    if (err)
+        return err;
     pthread_mutex_lock(&s->lock);
-    int err = use(s, id, drive, who, &n, &fresh);
+    err = use(s, id, drive, who, &n, &fresh);
     if (err == 0)
         n->locks |= locks;
+    if (fresh)
+        n->foreign = foreign;
     pthread_mutex_unlock(&s->lock);
     if (fresh)
         http_server_post(s->app->server, watch_on_loop, s);
     return err;
+}
+
+int streams_session_locks(struct streams *s, struct meta_tx *tx, const struct uuid *id, const struct uuid *user)
+{
+    static const struct uuid nobody;
+    struct mount_row row;
+    int err = s->shared ? s->app->meta->ops->mount_get(s->app->meta, &tx->drive.id, id, &row) : 0;
+    return err == -ENOENT ? row_put(s, &tx->drive.id, id, user, &nobody) : err;
+}
+
+int mount_claim(struct streams *s, struct meta_tx *tx, const struct uuid *session, const struct uuid *user, bool *ret_fresh)
+{
+    struct mount_row row;
+    int err = s->app->meta->ops->mount_get(s->app->meta, &tx->drive.id, session, &row);
+    if (err && err != -ENOENT)
+        return err;
+    if (!err && !uuid_equal(&row.user, user))
+        return -EACCES;
+    *ret_fresh = err || uuid_is_zero(&row.gateway);
+    return row_put(s, &tx->drive.id, session, user, &s->app->gateway);
 }
 
 int mount_attach(struct streams *s, struct stream *st, struct stream **ret_old)
@@ -90,7 +146,8 @@ int mount_attach(struct streams *s, struct stream *st, struct stream **ret_old)
         return err;
     *ret_old = n->stream;
     n->stream = st;
-    st->fresh = n->fresh;
+    n->foreign = false;
+    st->fresh = n->fresh && !s->shared; /* else mount_claim knows */
     n->fresh = false;
     n->gone_since = 0;
     return 0;
@@ -112,26 +169,79 @@ void mount_detach(struct streams *s, struct stream *st)
 
 /* ---- the end ---- */
 
-static void released(struct drive_work *w)
+enum why { END_TOLD, END_LOST, END_ORPHAN };
+
+struct ending_work {
+    struct drive_work work; /* first */
+    struct streams *streams;
+    enum why why;
+    struct op op;
+    struct op_result result;
+};
+
+/* Whether it still is to end. */
+static int ending_prepare(struct drive_work *w, struct meta_tx *tx)
 {
-    if (w->error < 0 && w->error != -ENOENT)
-        log_warn("locks of a lost session could not be released: %s", strerror(-w->error));
-    free(w->ops);
-    free(w->results);
-    free(w);
+    const struct ending_work *e = w->ctx;
+    const struct app *app = e->streams->app;
+    struct mount_row row;
+    if (!e->streams->shared || e->why == END_TOLD)
+        return 0;
+    int err = app->meta->ops->mount_get(app->meta, &tx->drive.id, &w->actor.session, &row);
+    if (err)
+        return err == -ENOENT ? 1 : err;
+    bool ends = e->why == END_LOST ? uuid_equal(&row.gateway, &app->gateway) : row.silent >= ORPHAN_MS * INT64_C(1000000);
+    return ends ? 0 : 1;
 }
 
-static void release_locks(struct streams *s, const struct uuid *session, const struct uuid *drive)
+static int ending_conclude(struct drive_work *w, struct meta_tx *tx)
 {
-    struct drive_work *w = mem_alloc(sizeof *w);
-    w->drive = *drive;
-    w->actor.session = *session;
-    w->ops = mem_alloc(sizeof *w->ops);
-    w->ops->kind = OP_LOCK_RELEASE_ALL;
-    w->n_ops = 1;
-    w->results = mem_alloc(sizeof *w->results);
-    w->done = released;
-    drive_queues_submit(s->app->queues, w);
+    const struct ending_work *e = w->ctx;
+    struct meta *m = tx->meta;
+    int err = e->streams->shared ? m->ops->mount_drop(m, &tx->drive.id, &w->actor.session) : 0;
+    return err == -ENOENT ? 0 : err;
+}
+
+static void ended(struct drive_work *w)
+{
+    struct ending_work *e = w->ctx;
+    struct streams *s = e->streams;
+    if (w->error < 0 && w->error != -ENOENT) {
+        log_warn("locks of a lost session could not be released: %s", strerror(-w->error));
+        pthread_mutex_lock(&s->lock);
+        bool again = e->why != END_ORPHAN && !find(s, &w->actor.session); /* orphans are found again */
+        if (again) {
+            struct mount *n = add(s, &w->actor.session, &w->drive, NULL);
+            n->locks = true;
+            n->gone_since -= SESSION_LOST_MS - SESSION_RETRY_MS;
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (again)
+            http_server_post(s->app->server, watch_on_loop, s);
+    }
+    free(e);
+}
+
+static void end_in_store(struct streams *s, const struct uuid *session, const struct uuid *drive, enum why why)
+{
+    struct ending_work *e = mem_alloc(sizeof *e);
+    e->streams = s;
+    e->why = why;
+    e->op.kind = OP_LOCK_RELEASE_ALL;
+    e->work = (struct drive_work){.drive = *drive, .actor.session = *session, .ops = &e->op, .n_ops = 1, .results = &e->result,
+                                  .prepare = ending_prepare, .conclude = ending_conclude, .done = ended, .ctx = e};
+    drive_queues_submit(s->app->queues, &e->work);
+}
+
+void mount_end_orphan(struct streams *s, const struct mount_row *r)
+{
+    end_in_store(s, &r->session, &r->drive, END_ORPHAN);
+}
+
+/* Has something in the store that ends with it. */
+static bool has_more(const struct streams *s, const struct mount *n)
+{
+    return s->shared || n->locks;
 }
 
 /* Out of the table, under lock. */
@@ -151,8 +261,8 @@ void mount_end(struct streams *s, const struct uuid *id)
         return;
     if (n->stream)
         stream_end(n->stream, true);
-    if (n->locks)
-        release_locks(s, &n->id, &n->drive);
+    if (has_more(s, n))
+        end_in_store(s, &n->id, &n->drive, END_TOLD);
     free(n);
 }
 
@@ -205,8 +315,8 @@ void mounts_tick(void *arg)
     bool waiting;
     size_t n = take_lost(s, &lost, &waiting);
     for (size_t i = 0; i < n; i++) {
-        if (lost[i]->locks)
-            release_locks(s, &lost[i]->id, &lost[i]->drive);
+        if (has_more(s, lost[i]) && !lost[i]->foreign)
+            end_in_store(s, &lost[i]->id, &lost[i]->drive, END_LOST);
         free(lost[i]);
     }
     free(lost);
@@ -234,6 +344,10 @@ static int found_in_store(void *ctx, const struct uuid *drive, const struct uuid
 
 void streams_start(struct streams *s)
 {
+    if (s->shared) {
+        http_server_post(s->app->server, promises_start, s);
+        return;
+    }
     int err = s->app->meta->ops->lock_sessions(s->app->meta, found_in_store, s);
     if (err < 0)
         log_warn("sessions with locks could not be listed: %s", strerror(-err));

@@ -17,21 +17,17 @@
 #define RECHECK_MS 10000
 #define CLOSE_POLICY 1008
 #define CLOSE_ERROR 1011
+#define CLOSE_AGAIN 1012
 #define CLOSE_REPLACED 4409 /* the session has a newer stream */
 #define CLOSE_TOKEN 4401    /* the token is not, or no longer, good */
 #define CLOSE_NO_DRIVE 4404 /* the drive is not there for this user */
 
 /* ---- coherence ---- */
 
-static void finish_work(void *work)
-{
-    drive_work_finish(work);
-}
-
 static void on_answered(void *ctx, void *waiter)
 {
-    struct streams *s = ctx;
-    pool_run(http_server_pool(s->app->server), finish_work, waiter);
+    (void)ctx;
+    told_settle(waiter);
 }
 
 static void tick(void *arg)
@@ -41,11 +37,19 @@ static void tick(void *arg)
     stream_tick_soon(s);
 }
 
-/* Loop. Asks coherence when it wants to be asked again. */
+static int soonest(int a, int b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+/* Loop. Tells what is gathered; asks everybody who counts time when he wants to be asked again. */
 void stream_tick_soon(struct streams *s)
 {
     int64_t now = clock_boot_ms();
-    int in = coherence_tick(s->coherence, now);
+    int in = order_tick(s->order, now);
+    if (s->shared)
+        in = soonest(in, peers_tick(s->app->peers, now));
+    in = soonest(in, coherence_tick(s->coherence, now));
     stream_flush_invals(s);
     if (in < 0 || (s->tick_at && s->tick_at <= now + in))
         return;
@@ -76,6 +80,7 @@ static void drop_interest(void *arg)
 {
     struct farewell *f = arg;
     interest_drop(f->streams, &f->drive, &f->session);
+    order_forget(f->streams->order, &f->drive);
     DL_DELETE(f->streams->farewells, f);
     free(f);
 }
@@ -124,6 +129,17 @@ void stream_end(struct stream *st, bool bye)
         ws_close(st->ws, bye ? 1000 : CLOSE_REPLACED, bye ? "bye" : "replaced");
 }
 
+void streams_cut(struct streams *s, const struct uuid *drive)
+{
+    struct stream *st, *next;
+    DL_FOREACH_SAFE(s->first, st, next) {
+        if (drive && !uuid_equal(&st->drive, drive))
+            continue;
+        stream_leave(st, false);
+        ws_close(st->ws, CLOSE_AGAIN, "come again");
+    }
+}
+
 static void stream_refuse(struct stream *st, uint16_t code, const char *why)
 {
     if (st->ws)
@@ -132,11 +148,14 @@ static void stream_refuse(struct stream *st, uint16_t code, const char *why)
 
 /* ---- joining ---- */
 
+#define NOT_YOURS "this session belongs to another user or drive"
 struct join {
     struct drive_work work;
     struct stream *stream;
     char *authorization;
     uint64_t seq; /* the drive's, before the group that it is in */
+    int64_t promise; /* boot ms: this gateway's interest lives until then; 0: it has none */
+    bool fresh;
     uint16_t close_code;
     const char *why;
 };
@@ -170,16 +189,26 @@ static void join_over_on_loop(void *arg)
 static int join_prepare(struct drive_work *w, struct meta_tx *tx)
 {
     struct join *j = w->ctx;
+    struct streams *s = j->stream->streams;
+    const struct app *app = s->app;
     j->seq = tx->drive.seq;
-    return 0;
+    if (!s->shared)
+        return 0;
+    j->promise = clock_boot_ms() + INTEREST_MS;
+    int err = tx->meta->ops->interest_put(tx, &app->gateway, app->advertised, INTEREST_MS);
+    if (err == -EACCES) {
+        j->promise = 0;
+        err = 0;
+    }
+    return err ? err : mount_claim(s, tx, &j->stream->session, &j->stream->who.user, &j->fresh);
 }
 
 /* Only for a work that failed: one that was committed is taken by stream_join. */
 static void join_done(struct drive_work *w)
 {
     struct join *j = w->ctx;
-    j->close_code = w->error == -ENOENT ? CLOSE_NO_DRIVE : CLOSE_ERROR;
-    j->why = "the drive cannot be reached";
+    j->close_code = w->error == -ENOENT ? CLOSE_NO_DRIVE : w->error == -EACCES ? CLOSE_POLICY : CLOSE_ERROR;
+    j->why = w->error == -EACCES ? NOT_YOURS : "the drive cannot be reached";
     http_server_post(j->stream->streams->app->server, join_over_on_loop, j);
 }
 
@@ -196,17 +225,24 @@ void stream_join(struct drive_work *w)
     if (st->ws) {
         if (mount_attach(s, st, &old)) {
             j->close_code = CLOSE_POLICY;
-            j->why = "this session belongs to another user or drive";
+            j->why = NOT_YOURS;
         } else {
             if (old)
                 stream_end(old, false);
-            st->in = coherence_join(s->coherence, &st->drive, &st->session, j->seq, st);
+            int64_t now = clock_boot_ms();
+            uint64_t seq = order_place(s->order, &st->drive, j->seq, now);
+            st->fresh |= j->fresh;
+            st->in = coherence_join(s->coherence, &st->drive, &st->session, seq, st);
+            if (j->promise)
+                order_granted(s->order, &st->drive, j->seq, j->promise, now);
+            if (s->shared)
+                coherence_cap(s->coherence, &st->drive, order_cap(s->order, &st->drive), now);
             DL_APPEND(s->first, st);
             metric_set(s->m_streams, (double)coherence_streams(s->coherence));
-            st->checked = clock_boot_ms();
+            st->checked = now;
             st->present = true;
             hub_presence(s->app->hub, &st->who, true);
-            stream_welcome(st, j->seq);
+            stream_welcome(st, seq);
         }
     }
     join_over(j);
@@ -259,6 +295,7 @@ static void on_hello(struct stream *st, const json_t *o)
     st->joining = true;
     st->interested = true;
     interest_add(s, &st->drive, &st->session); /* before its work is submitted: fs_listener.c */
+    order_expect(s->order, &st->drive);
     pool_run(http_server_pool(s->app->server), join_check, j);
 }
 
@@ -378,10 +415,17 @@ const struct ws_protocol fs_stream_protocol = {
 struct streams *streams_new(struct app *app)
 {
     struct streams *s = mem_alloc(sizeof *s);
-    const struct coherence_io io = {.send_inval = stream_on_inval, .send_lease = stream_on_lease, .answered = on_answered, .ctx = s};
+    s->shared = app->meta->shared;
+    const struct coherence_io io = {.send_inval = stream_on_inval, .send_lease = stream_on_lease, .answered = on_answered, .ctx = s, .capped = s->shared};
+    const struct order_io order_io = {.release = parcel_release, .fetch = on_order_fetch, .cap = on_order_cap, .ctx = s};
     s->listener.committed = streams_committed;
     s->app = app;
     s->coherence = coherence_new(&io);
+    s->order = order_new(&order_io, !s->shared);
+    if (s->shared) {
+        const struct peers_io peers_io = {.heard = on_peer_inval, .unlocked = on_peer_unlocked, .settled = parcel_settle, .ctx = s};
+        app->peers = peers_new(app->server, app->meta, &app->gateway, app->peer_secret, &peers_io);
+    }
     s->m_streams = metric_get(METRIC_GAUGE, "cairn_mount_streams", "", "Streams of mounts");
     s->m_waited = metric_get(METRIC_COUNTER, "cairn_commits_waited_total", "", "Commits whose answer had somebody to wait for or to tell");
     pthread_mutex_init(&s->lock, NULL);
@@ -399,10 +443,12 @@ void streams_free(struct streams *s)
         return;
     struct farewell *f, *next;
     DL_FOREACH_SAFE(s->farewells, f, next)
-        drop_interest(f);
+        free(f);
     mounts_free(s);
     interests_free(s);
+    order_free(s->order);
     coherence_free(s->coherence);
+    peers_free(s->app->peers);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

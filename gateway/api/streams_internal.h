@@ -1,4 +1,4 @@
-/* Within fs_stream.c, fs_stream_out.c, fs_mounts.c and fs_listener.c.
+/* Within fs_stream.c, fs_stream_out.c, fs_mounts.c, fs_listener.c and fs_peers.c.
 
    Threads: sockets, `struct stream` and coherence belong to the event loop. `lock` guards the tables of sessions and interests, which workers use
    too; nothing is called with it held. */
@@ -6,6 +6,9 @@
 #define CAIRN_GATEWAY_API_STREAMS_INTERNAL_H
 #include "gateway/api/streams.h"
 #include "gateway/api/hub.h"
+#include "gateway/api/inval.h"
+#include "gateway/api/peers.h"
+#include "gateway/core/order.h"
 #include <pthread.h>
 #include <uthash.h>
 #include <utlist.h>
@@ -36,6 +39,7 @@ struct mount { /* under lock */
     struct stream *stream; /* the newest; only the loop looks into it */
     int64_t gone_since;    /* boot ms; 0 while a stream is there */
     bool locks;            /* it may hold some */
+    bool foreign;          /* another gateway answers for it, as far as is known: it is only remembered for a moment */
     bool fresh;            /* nothing was known of it when it spoke: whatever locks it had are gone, and it is to be told */
     UT_hash_handle hh;
 };
@@ -46,13 +50,35 @@ struct interest { /* under lock */
     struct uuid drive;
     struct uuid *sessions;
     size_t n;
+    uint64_t quiet_first, quiet_last; /* numbers that nobody here had to hear of, and core/order.c does not know yet; 0: none */
     UT_hash_handle hh;
+};
+
+/* Numbers of one drive and what they stand for, from a commit until everybody has acknowledged; loop, once it is there. */
+struct parcel;
+struct told { /* what one session did */
+    struct parcel *parcel;
+    const struct inval_work *what;
+    struct drive_work *work; /* to be finished then; NULL: none, it was committed elsewhere */
+    unsigned waits;          /* for the streams here, and for each other gateway */
+};
+struct parcel {
+    struct streams *streams;
+    struct inval inval;
+    struct uuid from; /* the gateway that wants to know; zero: none */
+    size_t refs;      /* one for each of `told`, for each gateway that is waited for, and for order.c */
+    struct told told[];
 };
 
 struct streams {
     struct drive_listener listener; /* first: it is what the queues know */
     struct app *app;
     struct coherence *coherence; /* loop */
+    struct order *order;         /* loop: knows the drives that have interests */
+    bool shared;                 /* other gateways may use the store */
+    bool renewing;               /* loop: a worker writes interests */
+    int64_t heard_at, heard_since; /* boot ms: when the store last took that this gateway lives, and since when it does without a break; one worker at a time */
+    enum { LEAVING_NOT, LEAVING_ROWS, LEAVING_SAID } leaving; /* loop */
     struct stream *first;        /* loop: all that are in */
     struct stream *invals;       /* loop: those with something in `inval` */
     struct farewell *farewells;  /* loop: interests of streams that were lost */
@@ -68,23 +94,42 @@ struct streams {
 /* fs_mounts.c */
 void mounts_tick(void *streams); /* loop: ends those that are lost; goes on by itself while any is without a stream */
 void mounts_watch(struct streams *s); /* loop: one is without a stream */
-/* The stream speaks for its session from now on; the one that did is returned, to be closed. -EACCES as streams_session_use. */
+#define ORPHAN_MS (SESSION_LOST_MS + 5000) /* a gateway that was silent for so long is dead: what of its mounts is nobody else's by now ends */
+/* The stream speaks for its session from now on; the one that did is returned, to be closed. -EACCES as streams_session_use. Where the store is shared, it was claimed. */
 int mount_attach(struct streams *s, struct stream *st, struct stream **ret_old);
 void mount_detach(struct streams *s, struct stream *st);
 void mounts_free(struct streams *s);
 void mount_end(struct streams *s, const struct uuid *session); /* loop: as streams_session_end */
+void mount_end_orphan(struct streams *s, const struct mount_row *r); /* any thread: its gateway is dead */
+/* On the queue's worker, where the store is shared: the session is this gateway's from now on. *ret_fresh: nothing was known of it. -EACCES: it is another user's. */
+int mount_claim(struct streams *s, struct meta_tx *tx, const struct uuid *session, const struct uuid *user, bool *ret_fresh);
 
 /* fs_listener.c */
 void interest_add(struct streams *s, const struct uuid *drive, const struct uuid *session);
 void interest_drop(struct streams *s, const struct uuid *drive, const struct uuid *session);
 void interests_free(struct streams *s);
-void streams_committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works);
+/* Loop: core/order.c gets to know of numbers that nobody had to hear of; before anything else that is said to it of the drive. */
+void interest_flush(struct streams *s, const struct uuid *drive);
+void streams_committed(struct drive_listener *l, const struct uuid *drive, struct drive_work *works, const struct drive_others *others);
+struct parcel *parcel_new(struct streams *s, struct inval *take); /* what *take has is taken */
+void parcel_order(struct parcel *p);                              /* loop: takes it */
+void parcel_release(void *streams, const struct uuid *drive, void *parcel, enum order_how how); /* order_io */
+void parcel_settle(void *streams, void *parcel);                  /* peers_io */
+void told_settle(struct told *t);                                 /* loop */
+
+/* fs_peers.c; loop */
+void promises_start(void *streams); /* once the server runs */
+void on_order_fetch(void *streams, const struct uuid *drive, uint64_t since); /* order_io */
+void on_order_cap(void *streams, const struct uuid *drive, int64_t until);
+void on_peer_inval(void *streams, const struct uuid *gateway, struct inval *v); /* peers_io */
+void on_peer_unlocked(void *streams, const struct uuid *drive, uint64_t ino);
 
 /* fs_stream.c; loop */
 bool stream_is_join(const struct drive_work *w);
 void stream_join(struct drive_work *w); /* its place is found: welcome */
 void stream_tick_soon(struct streams *s);
 void stream_end(struct stream *st, bool bye); /* leaves coherence and closes the socket */
+void streams_cut(struct streams *s, const struct uuid *drive); /* those of the drive (NULL: all) are to come again and catch up */
 
 /* fs_stream_out.c; loop */
 void stream_on_inval(void *streams, void *stream, uint64_t seq, const char *touches); /* gathered until stream_flush_invals */

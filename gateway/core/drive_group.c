@@ -1,5 +1,7 @@
 #include "gateway/core/drive_group.h"
+#include "common/clock.h"
 #include "common/log.h"
+#include "common/mem.h"
 #include "gateway/core/apply.h"
 
 #include <errno.h>
@@ -103,7 +105,15 @@ static bool all_lazy(const struct drive_work *works)
     return true;
 }
 
-static int try_once(struct meta *meta, struct drive_work *works, bool *ret_begun)
+static void note_others(const struct meta_tx *tx, struct drive_others *ret)
+{
+    free(ret->rows);
+    *ret = (struct drive_others){.n = tx->n_interests, .read_at = clock_boot_ms()};
+    if (ret->n)
+        ret->rows = mem_dup(tx->interests, ret->n * sizeof *ret->rows);
+}
+
+static int try_once(struct meta *meta, struct drive_work *works, struct drive_others *others, bool *ret_begun)
 {
     struct meta_tx *tx = NULL;
     for (struct drive_work *w = works; w; w = w->next)
@@ -112,6 +122,7 @@ static int try_once(struct meta *meta, struct drive_work *works, bool *ret_begun
     *ret_begun = err == 0;
     if (err)
         return err;
+    note_others(tx, others);
     struct rows *rows = rows_new(&tx->drive, tx->now);
     bool work;
     err = run_in(tx, rows, works, &work);
@@ -124,13 +135,13 @@ static int try_once(struct meta *meta, struct drive_work *works, bool *ret_begun
     return err;
 }
 
-static int try_group(struct meta *meta, struct drive_work *works, bool *ret_begun)
+static int try_group(struct meta *meta, struct drive_work *works, struct drive_others *others, bool *ret_begun)
 {
     int err = -EAGAIN;
     for (unsigned i = 0; i < TRIES && err == -EAGAIN; i++) {
         if (i)
             nanosleep(&(struct timespec){.tv_nsec = 1000000L << (i < 6 ? i : 6)}, NULL);
-        err = try_once(meta, works, ret_begun);
+        err = try_once(meta, works, others, ret_begun);
     }
     return err;
 }
@@ -141,12 +152,13 @@ static void fail(struct drive_work *w, int err)
     w->error = err;
 }
 
-void drive_group_run(struct meta *meta, struct drive_work *works, void (*each)(void *ctx, struct drive_work *group), void *ctx)
+static void run(struct meta *meta, struct drive_work *works, struct drive_others *others, void (*each)(void *ctx, struct drive_work *group, const struct drive_others *others),
+                void *ctx)
 {
     bool begun;
-    int err = try_group(meta, works, &begun);
+    int err = try_group(meta, works, others, &begun);
     if (err == 0) {
-        each(ctx, works);
+        each(ctx, works, others);
         return;
     }
     /* One work's failure is not the others': but what is wrong with the store or the drive is. */
@@ -155,9 +167,16 @@ void drive_group_run(struct meta *meta, struct drive_work *works, void (*each)(v
         next = w->next;
         w->next = NULL;
         if (alone)
-            err = try_group(meta, w, &begun);
+            err = try_group(meta, w, others, &begun);
         if (err)
             fail(w, err);
-        each(ctx, w);
+        each(ctx, w, others);
     }
+}
+
+void drive_group_run(struct meta *meta, struct drive_work *works, void (*each)(void *ctx, struct drive_work *group, const struct drive_others *others), void *ctx)
+{
+    struct drive_others others = {0};
+    run(meta, works, &others, each, ctx);
+    free(others.rows);
 }

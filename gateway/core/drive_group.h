@@ -5,5 +5,5 @@
 
 /* Runs the works (linked by next, all of one drive) as one transaction; if that fails, each alone. Returns the list's works in their order, each decided (error, results)
    and committed, in groups: each is called after a commit with the works of that transaction, and with those that failed one by one (error < 0). */
-void drive_group_run(struct meta *meta, struct drive_work *works, void (*each)(void *ctx, struct drive_work *group), void *ctx);
+void drive_group_run(struct meta *meta, struct drive_work *works, void (*each)(void *ctx, struct drive_work *group, const struct drive_others *others), void *ctx);
 #endif

@@ -135,7 +135,7 @@ uint64_t drive_works_range(const struct drive_work *works, uint64_t *ret_first)
 }
 
 /* Works that failed were not committed: they are answered apart. */
-static void decided(void *ctx, struct drive_work *group)
+static void decided(void *ctx, struct drive_work *group, const struct drive_others *others)
 {
     struct drive_queues *all = ctx;
     struct drive_work *good = NULL, **last = &good;
@@ -150,7 +150,7 @@ static void decided(void *ctx, struct drive_work *group)
         }
     }
     if (good)
-        all->listener->committed(all->listener, &good->drive, good);
+        all->listener->committed(all->listener, &good->drive, good, others);
 }
 
 static void queue_posted(void *arg);

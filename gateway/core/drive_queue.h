@@ -42,10 +42,16 @@ struct drive_work {
     struct drive_work *next;
 };
 
+/* The gateways that have an interest in the drive, as their rows were under its lock. */
+struct drive_others {
+    struct interest_row *rows;
+    size_t n;
+    int64_t read_at; /* boot ms, when they had been read */
+};
 /* Told after each commit, on the queue's worker, before done: once per group, works linked by `next`, n of them.
-   It calls drive_work_finish for each work, now or later, from any thread. */
+   It calls drive_work_finish for each work, now or later, from any thread. `others` is borrowed. */
 struct drive_listener {
-    void (*committed)(struct drive_listener *l, const struct uuid *drive, struct drive_work *works);
+    void (*committed)(struct drive_listener *l, const struct uuid *drive, struct drive_work *works, const struct drive_others *others);
 };
 void drive_work_finish(struct drive_work *w); /* calls w->done */
 /* The last seq that a group of works gave, and the first in *ret_first; 0 and 0 where none changed anything. */

@@ -261,6 +261,12 @@ void order_fetched(struct order *o, const struct uuid *drive, uint64_t upto, boo
     advance(o, d, now);
 }
 
+uint64_t order_position(const struct order *o, const struct uuid *drive)
+{
+    const struct drive *d = find(o, drive);
+    return d ? d->position : 0;
+}
+
 int64_t order_cap(const struct order *o, const struct uuid *drive)
 {
     const struct drive *d = find(o, drive);

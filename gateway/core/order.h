@@ -42,6 +42,7 @@ void order_add(struct order *o, const struct uuid *drive, uint64_t first, uint64
 void order_granted(struct order *o, const struct uuid *drive, uint64_t seq, int64_t until_ms, int64_t now_ms);
 /* What was fetched has been added: everything up to `upto` is known now. ok false: it could not be read. */
 void order_fetched(struct order *o, const struct uuid *drive, uint64_t upto, bool ok, int64_t now_ms);
+uint64_t order_position(const struct order *o, const struct uuid *drive); /* everything up to here has been told; 0: the drive is not known, or not placed */
 int64_t order_cap(const struct order *o, const struct uuid *drive); /* 0: none yet */
 /* Up to max drives whose row should be written again; each is told once per INTEREST_RENEW_MS. */
 size_t order_due(struct order *o, int64_t now_ms, struct uuid *ret, size_t max);

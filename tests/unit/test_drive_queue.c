@@ -271,8 +271,9 @@ struct late_listener {
     struct drive_work *works[8];
     size_t n;
 };
-static void keep(struct drive_listener *l, const struct uuid *drive, struct drive_work *works)
+static void keep(struct drive_listener *l, const struct uuid *drive, struct drive_work *works, const struct drive_others *others)
 {
+    assert_int_equal(others->n, 0);
     struct late_listener *late = (struct late_listener *)l;
     assert_int_equal(drive->b[0], 2);
     for (struct drive_work *w = works; w; w = w->next)
