@@ -12,11 +12,12 @@
 #define RESTART_MIN_MS 100
 #define RESTART_MAX_MS 10000
 
-/* "http://host:9090", 2 → "http://host:9092". */
+/* "http://host:9090", 2 → "http://host:9092"; port 0 is a free one for each. */
 static char *advertised(const char *url, unsigned index)
 {
     const char *colon = strrchr(url, ':');
-    return mem_printf("%.*s:%lu", (int)(colon - url), url, strtoul(colon + 1, NULL, 10) + index);
+    unsigned long port = strtoul(colon + 1, NULL, 10);
+    return mem_printf("%.*s:%lu", (int)(colon - url), url, port ? port + index : 0);
 }
 
 static int run_one(unsigned index, int ready_fd, void *ctx)
