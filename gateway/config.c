@@ -29,7 +29,7 @@ static const char *take_text(void *field, const char *v)
 static const char *take_meta(void *field, const char *v)
 {
     *(const char **)field = v;
-    return strncmp(v, "sqlite:", 7) == 0 && v[7] ? NULL : "must be sqlite:PATH";
+    return meta_url_wrong(v);
 }
 
 static const char *take_objects(void *field, const char *v)
@@ -163,7 +163,7 @@ static const struct option {
 } options[] = {
 #define FIELD(f) offsetof(struct config, f)
     {"embedded", "DIR", FIELD(embedded), take_text, NEEDS_META, false, "all in one process: short for --meta sqlite:DIR/meta.db --objects file:DIR/objects"},
-    {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH"},
+    {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH or postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"},
     {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR or s3://BUCKET?endpoint=URL"},
     {"cache", "URL", FIELD(cache), take_cache, NEEDS_STORES, false, "shared cache: memory: (the default) or redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]"},
     {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][/VHOST]"},

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -57,10 +58,14 @@ static void handle_signals(void)
 
 /* ---- the folder ---- */
 
-/* Two gateways on one SQLite database would not know of each other's mounts: their caches would lie. Returns the descriptor that holds the lock. */
+/* Two gateways on one SQLite database would not know of each other's mounts: their caches would lie. Returns the descriptor that holds the lock, or LOCK_NOT_NEEDED. */
+#define LOCK_NOT_NEEDED INT_MAX
 static int lock_database(const char *meta_url)
 {
-    const char *path = meta_url + strlen("sqlite:");
+    static const char scheme[] = "sqlite:";
+    if (strncmp(meta_url, scheme, strlen(scheme)) != 0)
+        return LOCK_NOT_NEEDED;
+    const char *path = meta_url + strlen(scheme);
     CLEANUP_FREE char *file = mem_printf("%s.lock", path);
     int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -103,9 +108,10 @@ static int write_port(const char *path, int port)
 static int open_stores(struct gateway *g)
 {
     struct app *app = &g->app;
-    g->lock = lock_database(g->config->meta);
-    if (g->lock < 0)
-        return g->lock;
+    int lock = lock_database(g->config->meta);
+    if (lock < 0)
+        return lock;
+    g->lock = lock == LOCK_NOT_NEEDED ? -1 : lock;
     int err = stores_open(g->config, app);
     if (err)
         return err;
@@ -195,7 +201,7 @@ static int build(struct gateway *g)
     err = make_folder(g->spool);
     if (err)
         return err;
-    app->embedded = true;
+    app->embedded = g->config->embedded != NULL;
     app->public_url = g->config->public_url;
     app->content = content_cache_new(CONTENT_CACHE_BYTES);
     app->auth = auth_new(app);

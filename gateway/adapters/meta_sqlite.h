@@ -90,9 +90,6 @@ void get_version(struct query *q, struct version_row *ret);
 /* A segment as of version `at`: *ret_version is that of the row, 0 where it is all holes. */
 int sqlite_segment_at(struct conn *c, const struct uuid *drive, uint64_t ino, uint64_t number, uint64_t at, uint64_t *ret_version,
                       struct chunk_ref ret[SEGMENT_CHUNKS]);
-size_t sqlite_segment_pack(const struct chunk_ref chunks[SEGMENT_CHUNKS], uint8_t *ret); /* bytes; ret has room for all */
-int sqlite_segment_unpack(const void *p, size_t len, struct chunk_ref ret[SEGMENT_CHUNKS]); /* -EIO; holes behind the last entry */
-#define SEGMENT_ENTRY (HASH_LEN + 4)
 
 int sqlite_chunks_add(struct conn *c, const struct uuid *drive, const struct chunk_row *chunks, size_t n, int64_t now);
 /* One of them. -EBUSY: what is there is unverified, and so is this one. *ret_there: it was there before, and stays where it is. */

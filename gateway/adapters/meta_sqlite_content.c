@@ -1,5 +1,6 @@
 /* Versions of files, and the chunks that they are made of. */
 #include "gateway/adapters/meta_sqlite.h"
+#include "gateway/adapters/segment_pack.h"
 
 #include <errno.h>
 #include <string.h>
@@ -55,33 +56,6 @@ int sqlite_versions(struct meta_tx *tx, uint64_t ino, uint64_t from, uint64_t to
 
 /* ---- segments ---- */
 
-size_t sqlite_segment_pack(const struct chunk_ref chunks[SEGMENT_CHUNKS], uint8_t *ret)
-{
-    size_t n = SEGMENT_CHUNKS;
-    while (n > 0 && hash_is_zero(&chunks[n - 1].hash))
-        n--;
-    for (size_t i = 0; i < n; i++, ret += SEGMENT_ENTRY) {
-        uint32_t len = chunks[i].len;
-        memcpy(ret, chunks[i].hash.b, HASH_LEN);
-        for (int b = 0; b < 4; b++)
-            ret[HASH_LEN + b] = (uint8_t)(len >> 8 * b);
-    }
-    return n * SEGMENT_ENTRY;
-}
-
-int sqlite_segment_unpack(const void *packed, size_t len, struct chunk_ref ret[SEGMENT_CHUNKS])
-{
-    const uint8_t *p = packed;
-    memset(ret, 0, SEGMENT_CHUNKS * sizeof *ret);
-    if (len % SEGMENT_ENTRY || len > SEGMENT_CHUNKS * SEGMENT_ENTRY)
-        return -EIO;
-    for (size_t i = 0; i < len / SEGMENT_ENTRY; i++, p += SEGMENT_ENTRY) {
-        memcpy(ret[i].hash.b, p, HASH_LEN);
-        ret[i].len = p[HASH_LEN] | (uint32_t)p[HASH_LEN + 1] << 8 | (uint32_t)p[HASH_LEN + 2] << 16 | (uint32_t)p[HASH_LEN + 3] << 24;
-    }
-    return 0;
-}
-
 static int is_cut(struct conn *c, const struct uuid *drive, uint64_t ino, uint64_t number, uint64_t after, uint64_t at)
 {
     QUERY(q, c,
@@ -116,15 +90,7 @@ int sqlite_segment_at(struct conn *c, const struct uuid *drive, uint64_t ino, ui
     size_t len;
     const void *p = get_blob(&q, &len);
     *ret_version = version;
-    return sqlite_segment_unpack(p, len, ret);
-}
-
-/* What lies beyond the file's end is no part of it, whatever the segment's row says. */
-static void clip(struct chunk_ref *ref, const struct version_row *v, uint64_t n)
-{
-    uint32_t most = chunk_length(v->size, v->chunk_size, n);
-    if (ref->len > most)
-        ref->len = most;
+    return segment_unpack(p, len, ret);
 }
 
 int sqlite_chunk_map(struct meta_tx *tx, uint64_t ino, uint64_t version, uint64_t first, size_t n, struct chunk_ref *ret)
@@ -146,7 +112,7 @@ int sqlite_chunk_map(struct meta_tx *tx, uint64_t ino, uint64_t version, uint64_
             return err;
         for (; at < end && at / SEGMENT_CHUNKS == number; at++) {
             ret[at - first] = chunks[at % SEGMENT_CHUNKS];
-            clip(&ret[at - first], &v, at);
+            segment_clip(&ret[at - first], &v, at);
         }
     }
     return 0;

@@ -1,5 +1,6 @@
 /* Every row of a drive, for checks. */
 #include "gateway/adapters/meta_sqlite.h"
+#include "gateway/adapters/segment_pack.h"
 
 int sqlite_inodes_each(struct meta_tx *tx, int (*each)(void *ctx, const struct attr *a, uint64_t parent, uint64_t children), void *ctx)
 {
@@ -56,7 +57,7 @@ int sqlite_segments_each(struct meta_tx *tx,
         uint64_t ino = get_int(&q), number = get_int(&q), version = get_int(&q);
         size_t len;
         const void *p = get_blob(&q, &len);
-        err = sqlite_segment_unpack(p, len, chunks);
+        err = segment_unpack(p, len, chunks);
         if (err || (err = each(ctx, ino, number, version, chunks)) != 0)
             break;
     }

@@ -1,5 +1,6 @@
 /* Writes what a transaction made or changed (gateway/core/rows.h). */
 #include "gateway/adapters/meta_sqlite.h"
+#include "gateway/adapters/segment_pack.h"
 
 #include <errno.h>
 
@@ -212,7 +213,7 @@ static int quarantine(struct storing *s, const struct version_row *v)
 static int add_segment(struct storing *s, const struct segment_new *g)
 {
     uint8_t packed[SEGMENT_CHUNKS * SEGMENT_ENTRY];
-    size_t len = sqlite_segment_pack(g->chunks, packed);
+    size_t len = segment_pack(g->chunks, packed);
     QUERY(q, s->c, "INSERT OR REPLACE INTO segment (drive, ino, number, version, chunks) VALUES (?1, ?2, ?3, ?4, ?5)");
     put_id(&q, s->drive);
     put_seq(&q, g->ino);

@@ -22,11 +22,27 @@ static const char *after_scheme(const char *url, const char *scheme)
     return strncmp(url, scheme, n) == 0 ? url + n : NULL;
 }
 
+static bool is_postgres(const char *url)
+{
+    return after_scheme(url, "postgres://") || after_scheme(url, "postgresql://");
+}
+
+const char *meta_url_wrong(const char *url)
+{
+    const char *path = after_scheme(url, "sqlite:");
+    if (is_postgres(url))
+        return postgres_url_wrong(url);
+    return path && *path ? NULL : "must be sqlite:PATH or postgres://[USER:PASSWORD@]HOST[:PORT]/DATABASE";
+}
+
 int meta_open(const char *url, struct meta **ret)
 {
     const char *path = after_scheme(url, "sqlite:");
+    if (is_postgres(url))
+        return meta_postgres_open(url, ret);
     if (!path) {
-        log_error("metadata store: no adapter for %s", url);
+        CLEANUP_FREE char *shown = url_shown(url);
+        log_error("metadata store: no adapter for %s", shown);
         return -ENOTSUP;
     }
     if (!*path) {

@@ -261,6 +261,7 @@ struct meta_ops {
                        struct buf *ret_answer);
     /* The highest batch of the journal, 0 none. */
     int (*applied_last)(struct meta_tx *tx, const struct uuid *journal, uint64_t *ret);
+    /* -EEXIST, from here or from commit: it is there already. */
     int (*applied_put)(struct meta_tx *tx, const struct uuid *journal, uint64_t batch, const struct hash *digest,
                        const void *answer, size_t len);
     int (*applied_confirm)(struct meta_tx *tx, const struct uuid *journal, uint64_t upto); /* forgets ≤ upto, but never the newest */
@@ -363,7 +364,10 @@ struct meta_ops {
     int (*ping)(struct meta *m);
     void (*free)(struct meta *m);
 };
-/* url: sqlite:PATH. Creates and migrates the schema. */
+/* url: sqlite:PATH, or postgres://… as libpq understands it, with several hosts too. Creates and migrates the schema. */
 int meta_open(const char *url, struct meta **ret);
+const char *meta_url_wrong(const char *url); /* NULL, or what it must be */
 int meta_sqlite_open(const char *path, struct meta **ret);
+int meta_postgres_open(const char *url, struct meta **ret);
+const char *postgres_url_wrong(const char *url);
 #endif

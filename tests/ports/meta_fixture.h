@@ -1,7 +1,6 @@
 /* What the tests of the metadata port share: a store with one user and one drive, and steps, each one transaction that takes one seq.
 
-   $CAIRN_TEST_META names the store to test; without it, an SQLite file in a fresh folder. The suite is of the port: it asks for nothing that
-   only one adapter does. */
+   The store is a fresh one for each test (fresh_meta.h). The suite is of the port: it asks for nothing that only one adapter does. */
 #ifndef CAIRN_TESTS_META_FIXTURE_H
 #define CAIRN_TESTS_META_FIXTURE_H
 #include <setjmp.h>
@@ -14,9 +13,9 @@
 #include "common/mem.h"
 #include "gateway/core/rows.h"
 #include "gateway/ports/meta.h"
+#include "tests/ports/fresh_meta.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -25,8 +24,8 @@
 #define IN(tx, fn, ...) ((tx)->meta->ops->fn((tx), __VA_ARGS__))
 
 struct fixture {
-    char dir[64];
-    char *url;
+    struct fresh_meta store;
+    const char *url, *dir; /* the store's */
     struct meta *m;
     struct user_row user;
     struct drive_row drive;
@@ -46,10 +45,9 @@ static inline void fixture_reopen(struct fixture *f)
 static inline int fixture_setup(void **state)
 {
     struct fixture *f = mem_alloc(sizeof *f);
-    const char *url = getenv("CAIRN_TEST_META");
-    strcpy(f->dir, "/tmp/cairn-meta-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    f->url = url ? mem_strdup(url) : mem_printf("sqlite:%s/meta.db", f->dir);
+    fresh_meta_init(&f->store);
+    f->url = f->store.url;
+    f->dir = f->store.dir;
     fixture_open(f);
     uuid_new(&f->user.id);
     uuid_text(&f->user.id, f->user.name);
@@ -63,21 +61,12 @@ static inline int fixture_setup(void **state)
     return 0;
 }
 
-static inline int fixture_unlink(const char *path, const struct stat *st, int type, struct FTW *w)
-{
-    (void)st;
-    (void)type;
-    (void)w;
-    return remove(path);
-}
-
 static inline int fixture_teardown(void **state)
 {
     struct fixture *f = *state;
     f->m->ops->free(f->m);
-    nftw(f->dir, fixture_unlink, 8, FTW_DEPTH | FTW_PHYS);
+    fresh_meta_fini(&f->store);
     user_row_fini(&f->user);
-    free(f->url);
     free(f);
     return 0;
 }

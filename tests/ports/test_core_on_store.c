@@ -1,7 +1,8 @@
-/* The domain over the real store answers what it answers over plain arrays: every row that an operation depends on comes back from SQLite as it went in. */
+/* The domain over the real store answers what it answers over plain arrays: every row that an operation depends on comes back as it went in. */
 #include "../unit/fake_meta.h"
 #include "../unit/random_ops.h"
 #include "common/clock.h"
+#include "tests/ports/fresh_meta.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -83,25 +84,24 @@ static void random_operations(void **state)
     const char *given = getenv("CAIRN_TEST_SEED");
     unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)getpid();
     printf("seed %u\n", seed);
-    char dir[] = "/tmp/cairn-core-XXXXXX", path[64];
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "sqlite:%s/meta.db", dir);
-    struct meta *sqlite;
-    assert_int_equal(meta_open(path, &sqlite), 0);
+    struct fresh_meta fresh;
+    struct meta *store;
+    fresh_meta_init(&fresh);
+    assert_int_equal(meta_open(fresh.url, &store), 0);
     struct user_row user = {.name = "u", .password_hash = (char *)"x"};
     struct drive_row drive = {.name = "d", .root = 1};
     uuid_new(&user.id);
     drive.owner = user.id;
-    assert_int_equal(sqlite->ops->user_add(sqlite, &user), 0);
+    assert_int_equal(store->ops->user_add(store, &user), 0);
     uuid_new(&drive.id);
-    assert_int_equal(sqlite->ops->drive_add(sqlite, &drive), 0);
+    assert_int_equal(store->ops->drive_add(store, &drive), 0);
     uint64_t first;
-    assert_int_equal(sqlite->ops->inodes_reserve(sqlite, &drive.id, 2000, &first), 0);
+    assert_int_equal(store->ops->inodes_reserve(store, &drive.id, 2000, &first), 0);
 
     struct fake_meta fake;
     fake_meta_init(&fake);
-    align(sqlite, &drive.id, &fake.drives[0]);
-    struct drive_queues *real_queue = drive_queues_new(sqlite, at_once, NULL, NULL);
+    align(store, &drive.id, &fake.drives[0]);
+    struct drive_queues *real_queue = drive_queues_new(store, at_once, NULL, NULL);
     struct drive_queues *fake_queue = drive_queues_new(&fake.meta, at_once, NULL, NULL);
     static const struct uuid fake_id = {{0}};
     static struct one real[GROUP], model[GROUP];
@@ -117,19 +117,14 @@ static void random_operations(void **state)
             assert_same_result(&real[i].result, &model[i].result);
         }
     }
-    align(sqlite, &drive.id, &fake.drives[1]);
+    align(store, &drive.id, &fake.drives[1]);
     assert_int_equal(fake.drives[1].store.drive.seq, fake.drives[0].store.drive.seq);
     assert_int_equal(fake.drives[1].store.drive.next_ino, fake.drives[0].store.drive.next_ino);
     drive_queues_free(real_queue);
     drive_queues_free(fake_queue);
     fake_meta_fini(&fake);
-    sqlite->ops->free(sqlite);
-    static const char *const files[] = {"meta.db", "meta.db-wal", "meta.db-shm"};
-    for (size_t i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        unlink(path);
-    }
-    rmdir(dir);
+    store->ops->free(store);
+    fresh_meta_fini(&fresh);
 }
 
 int main(void)

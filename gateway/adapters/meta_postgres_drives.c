@@ -1,0 +1,321 @@
+/* Drives and who may use them. What a drive is called and where it is, the catalogue knows; the rest its shard. */
+#include "common/clock.h"
+#include "common/mem.h"
+#include "gateway/adapters/meta_postgres.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define ROOT_INO 1
+#define SEQ_FIRST (UINT64_C(1) << 40) /* generation 1 */
+#define PAGE 1000
+
+void pg_get_drive(struct pg_query *q, struct drive_row *ret)
+{
+    pg_id(q, &ret->id);
+    pg_id(q, &ret->owner);
+    pg_text(q, ret->name, sizeof ret->name);
+    ret->root = pg_int(q);
+    ret->seq = pg_int(q);
+    ret->used = pg_int(q);
+    ret->quota = pg_int(q);
+    ret->files = pg_int(q);
+    ret->next_ino = pg_int(q);
+    ret->oldest_change = pg_int(q);
+    ret->last_time = pg_int(q);
+    ret->prior_end = pg_int(q);
+    ret->role = ROLE_NONE;
+}
+
+/* ---- making one ---- */
+
+static int add_rows(struct pg_conn *c, const struct drive_row *d, int64_t now)
+{
+    PG_QUERY(q, c,
+             "WITH d AS (INSERT INTO drive (" PG_DRIVE_COLUMNS ", lineage) VALUES ($1, $2, $3, $4, $5, 0, $6, 1, $4::bigint + 1, 0, $7, 0, $8) ON CONFLICT (id) DO NOTHING) "
+             "INSERT INTO inode (drive, " PG_ATTR_COLUMNS("") ", born, born_at, parent, children) "
+             "VALUES ($1, $4, $9, 2, 0, 0, 0, 0, $7, $7, $7, $7, 0, 0, false, $5, $7, 0, 0) ON CONFLICT (drive, ino) DO NOTHING");
+    pg_put_id(&q, &d->id);
+    pg_put_id(&q, &d->owner);
+    pg_put_text(&q, d->name);
+    pg_put_int(&q, ROOT_INO);
+    pg_put_seq(&q, SEQ_FIRST);
+    pg_put_seq(&q, d->quota);
+    pg_put_int(&q, now);
+    pg_put_text(&q, c ? c->lineage : "");
+    pg_put_int(&q, S_IFDIR | 0755);
+    return pg_run_once(&q);
+}
+
+static int add_placement(struct meta *m, const struct drive_row *d, const char *shard)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c,
+             "WITH p AS (INSERT INTO placement (drive, owner, name, shard) VALUES ($1, $2, $3, $4) ON CONFLICT (drive) DO NOTHING RETURNING drive, owner) "
+             "INSERT INTO member (user_id, drive, role) SELECT owner, drive, $5::bigint FROM p");
+    pg_put_id(&q, &d->id);
+    pg_put_id(&q, &d->owner);
+    pg_put_text(&q, d->name);
+    pg_put_text(&q, shard);
+    pg_put_int(&q, ROLE_OWNER);
+    return pg_run_once(&q);
+}
+
+static int remove_rows(struct pg_conn *c, const struct uuid *drive)
+{
+    PG_QUERY(q, c, "WITH i AS (DELETE FROM inode WHERE drive = $1) DELETE FROM drive WHERE id = $1");
+    pg_put_id(&q, drive);
+    return pg_run(&q);
+}
+
+/* First the rows, then the entry that makes them a drive: whoever finds one finds it whole. */
+int postgres_drive_add(struct meta *m, const struct drive_row *d)
+{
+    char shard[64];
+    struct pg_pool *pool;
+    int err = pg_shards_place(postgres_of(m)->shards, &d->owner, shard, &pool);
+    if (err)
+        return err;
+    CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pool, &err);
+    err = err ? err : add_rows(c, d, clock_wall_ns());
+    if (err)
+        return err;
+    err = add_placement(m, d, shard);
+    if (err == -EEXIST)
+        remove_rows(c, &d->id);
+    return err;
+}
+
+/* ---- finding them ---- */
+
+int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row *ret)
+{
+    int err;
+    if (!pg_shards_of_drive(postgres_of(m)->shards, id, &err))
+        return err;
+    PG_HERE(c, m, id);
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM drive WHERE id = $1");
+    pg_put_id(&q, id);
+    err = pg_one(&q);
+    if (!err)
+        pg_get_drive(&q, ret);
+    return err;
+}
+
+/* Drives that the catalogue has named, to be filled in from their shards. */
+struct found {
+    struct drive_row *rows;
+    size_t n;
+};
+
+static int find_memberships(struct meta *m, const struct uuid *user, struct found *ret)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c,
+             "SELECT p.drive, p.name, m.role FROM member m JOIN placement p ON p.drive = m.drive WHERE m.user_id = $1 ORDER BY p.name, p.drive");
+    pg_put_id(&q, user);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        if (ret->n % 16 == 0)
+            ret->rows = mem_realloc(ret->rows, (ret->n + 16) * sizeof *ret->rows);
+        struct drive_row *d = &ret->rows[ret->n++];
+        *d = (struct drive_row){0};
+        pg_id(&q, &d->id);
+        pg_text(&q, d->name, sizeof d->name);
+        d->role = (enum role)pg_int(&q);
+    }
+    return err;
+}
+
+static int fill_from_shard(struct meta *m, size_t shard, struct found *f)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM unnest($1::uuid[]) AS w(drive) JOIN drive d ON d.id = w.drive");
+    pg_put_array(&q, PG_ID, f->n);
+    for (size_t i = 0; i < f->n; i++)
+        pg_add_id(&q, &f->rows[i].id);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct drive_row d;
+        pg_get_drive(&q, &d);
+        for (size_t i = 0; i < f->n; i++) {
+            struct drive_row *r = &f->rows[i];
+            if (!uuid_equal(&r->id, &d.id))
+                continue;
+            d.role = r->role;
+            memcpy(d.name, r->name, sizeof d.name);
+            *r = d;
+        }
+    }
+    return err;
+}
+
+int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+{
+    struct found f = {0};
+    int err = find_memberships(m, user, &f);
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    for (size_t i = 0; i < shards && f.n && !err; i++)
+        err = fill_from_shard(m, i, &f);
+    for (size_t i = 0; i < f.n && !err; i++)
+        if (f.rows[i].root)
+            err = each(ctx, &f.rows[i]);
+    free(f.rows);
+    return err;
+}
+
+static int drive_page(struct meta *m, size_t shard, struct uuid *after, int (*each)(void *ctx, const struct drive_row *d), void *ctx, unsigned *ret_n)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM drive WHERE id > $1 ORDER BY id LIMIT $2");
+    pg_put_id(&q, after);
+    pg_put_int(&q, PAGE);
+    int err;
+    for (*ret_n = 0; (err = pg_step(&q)) == 1; ++*ret_n) {
+        struct drive_row d;
+        pg_get_drive(&q, &d);
+        *after = d.id;
+        if ((err = each(ctx, &d)) != 0)
+            break;
+    }
+    return err;
+}
+
+int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+{
+    int err = 0;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    for (size_t i = 0; i < shards && !err; i++) {
+        struct uuid after = {{0}};
+        for (unsigned n = PAGE; n == PAGE && !err;)
+            err = drive_page(m, i, &after, each, ctx, &n);
+    }
+    return err;
+}
+
+/* ---- changing them ---- */
+
+static int changed_one(struct pg_query *q)
+{
+    int err = pg_run(q);
+    return err ? err : pg_changes(q) == 0 ? -ENOENT : 0;
+}
+
+int postgres_drive_rename(struct meta *m, const struct uuid *id, const char *name)
+{
+    {
+        PG_CATALOGUE(c, m);
+        PG_QUERY(q, c, "UPDATE placement SET name = $2 WHERE drive = $1");
+        pg_put_id(&q, id);
+        pg_put_text(&q, name);
+        int err = changed_one(&q);
+        if (err)
+            return err;
+    }
+    PG_HERE(c, m, id);
+    PG_QUERY(q, c, "UPDATE drive SET name = $2 WHERE id = $1");
+    pg_put_id(&q, id);
+    pg_put_text(&q, name);
+    return changed_one(&q);
+}
+
+int postgres_drive_quota(struct meta *m, const struct uuid *id, uint64_t quota)
+{
+    PG_HERE(c, m, id);
+    PG_QUERY(q, c, "UPDATE drive SET quota = $2 WHERE id = $1");
+    pg_put_id(&q, id);
+    pg_put_seq(&q, quota);
+    return changed_one(&q);
+}
+
+int postgres_inodes_reserve(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
+{
+    if (count > INT64_MAX)
+        return -EOVERFLOW;
+    {
+        PG_HERE(c, m, drive);
+        PG_QUERY(q, c, "UPDATE drive SET next_ino = next_ino + $2 WHERE id = $1 AND next_ino <= 9223372036854775807 - $2 RETURNING next_ino - $2");
+        pg_put_id(&q, drive);
+        pg_put_seq(&q, count);
+        int err = pg_one(&q);
+        if (!err)
+            *ret_first = pg_int(&q);
+        if (err != -ENOENT)
+            return err;
+    }
+    struct drive_row d;
+    int err = postgres_drive_by_id(m, drive, &d);
+    return err ? err : -EOVERFLOW;
+}
+
+/* ---- members ---- */
+
+int postgres_member_set(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role role)
+{
+    PG_CATALOGUE(c, m);
+    if (role == ROLE_NONE) {
+        PG_QUERY(q, c,
+                 "WITH gone AS (DELETE FROM member WHERE user_id = $2 AND drive = $1) SELECT 1::bigint FROM placement WHERE drive = $1");
+        pg_put_id(&q, drive);
+        pg_put_id(&q, user);
+        return pg_one(&q);
+    }
+    PG_QUERY(q, c,
+             "INSERT INTO member (user_id, drive, role) SELECT $2::uuid, drive, $3::bigint FROM placement WHERE drive = $1 "
+             "ON CONFLICT (user_id, drive) DO UPDATE SET role = excluded.role");
+    pg_put_id(&q, drive);
+    pg_put_id(&q, user);
+    pg_put_int(&q, role);
+    return changed_one(&q);
+}
+
+int postgres_member_role(struct meta *m, const struct uuid *drive, const struct uuid *user, enum role *ret)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c, "SELECT role FROM member WHERE user_id = $1 AND drive = $2");
+    pg_put_id(&q, user);
+    pg_put_id(&q, drive);
+    int err = pg_one(&q);
+    *ret = err ? ROLE_NONE : (enum role)pg_int(&q);
+    return err == -ENOENT ? 0 : err;
+}
+
+int postgres_member_list(struct meta *m, const struct uuid *drive, int (*each)(void *ctx, const struct uuid *user, enum role role), void *ctx)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c, "SELECT user_id, role FROM member WHERE drive = $1");
+    pg_put_id(&q, drive);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct uuid user;
+        pg_id(&q, &user);
+        enum role role = (enum role)pg_int(&q);
+        if ((err = each(ctx, &user, role)) != 0)
+            break;
+    }
+    return err;
+}
+
+/* ---- cursors ---- */
+
+int postgres_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c, "SELECT seq FROM cursor WHERE drive = $1 AND name = $2");
+    pg_put_id(&q, drive);
+    pg_put_text(&q, name);
+    int err = pg_one(&q);
+    *ret = err ? 0 : (uint64_t)pg_int(&q);
+    return err == -ENOENT ? 0 : err;
+}
+
+int postgres_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c, "INSERT INTO cursor (drive, name, seq) VALUES ($1, $2, $3) ON CONFLICT (drive, name) DO UPDATE SET seq = excluded.seq");
+    pg_put_id(&q, drive);
+    pg_put_text(&q, name);
+    pg_put_seq(&q, seq);
+    return pg_run(&q);
+}

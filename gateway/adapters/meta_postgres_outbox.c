@@ -1,0 +1,60 @@
+/* The outbox: which changes are still to be published. */
+#include "gateway/adapters/meta_postgres.h"
+
+#include <errno.h>
+
+static int claim_in(struct meta *m, size_t shard, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c,
+             "WITH due AS (SELECT drive, first, due FROM outbox WHERE due <= $1 ORDER BY due, drive, first LIMIT $3 FOR UPDATE SKIP LOCKED), "
+             "taken AS (UPDATE outbox o SET due = $2 FROM due d WHERE o.drive = d.drive AND o.first = d.first RETURNING o.drive, o.first, o.last, d.due) "
+             "SELECT drive, first, last FROM taken ORDER BY due, drive, first");
+    pg_put_int(&q, now);
+    pg_put_int(&q, again);
+    pg_put_int(&q, limit);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct outbox_row *r = &ret[(*ret_n)++];
+        pg_id(&q, &r->drive);
+        r->first = pg_int(&q);
+        r->last = pg_int(&q);
+    }
+    return err;
+}
+
+int postgres_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n)
+{
+    int err = 0;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    *ret_n = 0;
+    for (size_t i = 0; i < shards && *ret_n < limit && !err; i++)
+        err = claim_in(m, i, now, again, limit - *ret_n, ret, ret_n);
+    return *ret_n ? 0 : err; /* those that were taken are to be published, whatever another shard says */
+}
+
+int postgres_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n)
+{
+    int err = 0;
+    for (size_t i = 0; i < n;) {
+        size_t end = i + 1;
+        while (end < n && uuid_equal(&rows[i].drive, &rows[end].drive))
+            end++;
+        PG_HERE(c, m, &rows[i].drive);
+        PG_QUERY(q, c,
+                 "DELETE FROM outbox o USING unnest($2::bigint[], $3::bigint[]) AS w(first, last) "
+                 "WHERE o.drive = $1 AND o.first BETWEEN w.first AND w.last AND o.last <= w.last");
+        pg_put_id(&q, &rows[i].drive);
+        pg_put_array(&q, PG_INT, end - i);
+        for (size_t k = i; k < end; k++)
+            pg_add_seq(&q, rows[k].first);
+        pg_put_array(&q, PG_INT, end - i);
+        for (size_t k = i; k < end; k++)
+            pg_add_seq(&q, rows[k].last);
+        int failed = pg_run(&q);
+        if (failed)
+            err = failed;
+        i = end;
+    }
+    return err;
+}

@@ -1,0 +1,231 @@
+/* Objects that clients bring into the store, and chunks that nobody has checked yet. */
+#include "gateway/adapters/meta_postgres.h"
+#include "common/mem.h"
+
+#include <errno.h>
+
+#define PENDING_COLUMNS(t) t "drive, " t "pack, " t "hash, " t "size, " t "stored_size, " t "codec, " t "user_id, " t "expires"
+
+static void get_pending(struct pg_query *q, struct pending_row *ret)
+{
+    *ret = (struct pending_row){0};
+    pg_id(q, &ret->drive);
+    pg_text(q, ret->chunk.pack, sizeof ret->chunk.pack);
+    pg_hash(q, &ret->chunk.hash);
+    ret->chunk.size = pg_u32(q);
+    ret->chunk.stored_size = pg_u32(q);
+    ret->chunk.codec = (enum codec)pg_int(q);
+    pg_id(q, &ret->user);
+    ret->expires = pg_int(q);
+}
+
+static int each_pending(struct pg_query *q, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
+{
+    int err;
+    while ((err = pg_step(q)) == 1) {
+        struct pending_row p;
+        get_pending(q, &p);
+        if ((err = each(ctx, &p)) != 0)
+            break;
+    }
+    return err;
+}
+
+static void put_packs(struct pg_query *q, const struct pending_row *p, size_t n)
+{
+    pg_put_array(q, PG_TEXT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_text(q, p[i].chunk.pack);
+}
+
+static void put_hashes(struct pg_query *q, const struct pending_row *p, size_t n)
+{
+    pg_put_array(q, PG_BYTES, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_hash(q, &p[i].chunk.hash);
+}
+
+int postgres_pendings_add(struct meta *m, const struct pending_row *p, size_t n)
+{
+    if (n == 0)
+        return 0;
+    PG_HERE(c, m, &p->drive);
+    PG_QUERY(q, c,
+             "INSERT INTO pending_pack (drive, pack, hash, size, stored_size, codec, user_id, expires) SELECT $1, w.* "
+             "FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::bigint[]) AS w ON CONFLICT (drive, pack) DO NOTHING");
+    pg_put_id(&q, &p->drive);
+    put_packs(&q, p, n);
+    put_hashes(&q, p, n);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_int(&q, p[i].chunk.size);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_int(&q, p[i].chunk.stored_size);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_int(&q, p[i].chunk.codec);
+    pg_put_array(&q, PG_ID, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_id(&q, &p[i].user);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_int(&q, p[i].expires);
+    return pg_run_once(&q);
+}
+
+int postgres_pendings(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
+{
+    PG_HERE(c, m, drive);
+    CLEANUP_FREE char *end = mem_printf("%s\x7f", prefix); /* beyond whatever a key may go on with */
+    PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE drive = $1 AND pack >= $2 AND pack < $3 ORDER BY pack");
+    pg_put_id(&q, drive);
+    pg_put_text(&q, prefix);
+    pg_put_text(&q, end);
+    return each_pending(&q, each, ctx);
+}
+
+int postgres_pendings_each(struct meta_tx *tx, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
+{
+    PG_QUERY(q, pg_conn_of(tx), "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE drive = $1 ORDER BY pack");
+    pg_put_id(&q, &tx->drive.id);
+    return each_pending(&q, each, ctx);
+}
+
+/* ---- settling ---- */
+
+/* What would become of each: ret[i] as pendings_settle says. */
+static int judge(struct pg_conn *c, const struct pending_row *p, size_t n, int64_t now, int *ret)
+{
+    PG_QUERY(q, c,
+             "SELECT w.n, EXISTS (SELECT 1 FROM pending_pack p WHERE p.drive = $1 AND p.pack = w.pack AND p.hash = w.hash AND p.expires >= $4), "
+             "EXISTS (SELECT 1 FROM chunk c WHERE c.drive = $1 AND c.hash = w.hash AND c.unverified_by IS NOT NULL) "
+             "FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS w(pack, hash, n)");
+    pg_put_id(&q, &p->drive);
+    put_packs(&q, p, n);
+    put_hashes(&q, p, n);
+    pg_put_int(&q, now);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        int64_t i = pg_int(&q) - 1;
+        bool pending = pg_bool(&q), unverified = pg_bool(&q);
+        ret[i] = !pending ? -ENOENT : unverified && !uuid_is_zero(&p[i].chunk.unverified_by) ? -EBUSY : 0;
+    }
+    return err;
+}
+
+static int settle(struct pg_conn *c, const struct pending_row *p, size_t n, int64_t now, int *ret)
+{
+    PG_QUERY(turn, c, "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, 5))"); /* of one drive one at a time */
+    pg_put_id(&turn, &p->drive);
+    pg_later(&turn);
+    int err = judge(c, p, n, now, ret);
+    CLEANUP_FREE struct chunk_row *right = mem_calloc(n, sizeof *right);
+    size_t n_right = 0;
+    for (size_t i = 0; i < n && !err; i++)
+        if (ret[i] == 0)
+            right[n_right++] = p[i].chunk;
+    if (err || n_right == 0)
+        return err;
+    CLEANUP(pg_query_end) struct pg_query add = pg_query_begin(c, pg_chunks_add_sql);
+    err = pg_put_chunks(&add, &p->drive, right, n_right, now);
+    return err ? err : pg_run(&add);
+}
+
+int postgres_pendings_settle(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret)
+{
+    int err = 0;
+    if (n == 0)
+        return 0;
+    for (unsigned tries = 0; tries < 3; tries++) {
+        PG_HERE(c, m, &p->drive);
+        if (!c)
+            return -EHOSTUNREACH;
+        if (c->in_tx) /* the thread's own */
+            return settle(c, p, n, now, ret);
+        pg_tx_begin(c);
+        err = pg_tx_end(c, settle(c, p, n, now, ret));
+        if (err != -EAGAIN)
+            return err;
+    }
+    return err;
+}
+
+/* ---- those that were never settled ---- */
+
+int postgres_pendings_over(struct meta *m, int64_t before, unsigned limit, struct pending_row *ret, unsigned *ret_n)
+{
+    int err = 0;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    *ret_n = 0;
+    for (size_t i = 0; i < shards && *ret_n < limit && !err; i++) {
+        PG_SHARD(c, m, i);
+        PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE expires < $1 ORDER BY expires LIMIT $2");
+        pg_put_int(&q, before);
+        pg_put_int(&q, limit - *ret_n);
+        while ((err = pg_step(&q)) == 1)
+            get_pending(&q, &ret[(*ret_n)++]);
+    }
+    return err;
+}
+
+int postgres_pendings_forget(struct meta *m, const struct pending_row *p, size_t n)
+{
+    int err = 0;
+    for (size_t i = 0; i < n && !err;) {
+        size_t end = i + 1;
+        while (end < n && uuid_equal(&p[i].drive, &p[end].drive))
+            end++;
+        PG_HERE(c, m, &p[i].drive);
+        PG_QUERY(q, c, "DELETE FROM pending_pack p USING unnest($2::text[]) AS w(pack) WHERE p.drive = $1 AND p.pack = w.pack");
+        pg_put_id(&q, &p[i].drive);
+        put_packs(&q, p + i, end - i);
+        err = pg_run(&q);
+        i = end;
+    }
+    return err;
+}
+
+/* ---- chunks that nobody has checked ---- */
+
+int postgres_chunks_unverified(struct meta *m, unsigned limit, int (*each)(void *ctx, const struct uuid *drive, const struct chunk_row *c), void *ctx)
+{
+    int err = 0;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    for (size_t i = 0; i < shards && limit && !err; i++) {
+        PG_SHARD(c, m, i);
+        PG_QUERY(q, c,
+                 "SELECT drive, hash, size, stored_size, codec, pack, place, unverified_by FROM chunk WHERE unverified_by IS NOT NULL AND NOT damaged "
+                 "ORDER BY drive, hash LIMIT $1");
+        pg_put_int(&q, limit);
+        while ((err = pg_step(&q)) == 1) {
+            struct uuid drive;
+            struct chunk_row k = {0};
+            pg_id(&q, &drive);
+            pg_hash(&q, &k.hash);
+            k.size = pg_u32(&q);
+            k.stored_size = pg_u32(&q);
+            k.codec = (enum codec)pg_int(&q);
+            pg_text(&q, k.pack, sizeof k.pack);
+            k.offset = pg_int(&q);
+            pg_id(&q, &k.unverified_by);
+            limit--;
+            if ((err = each(ctx, &drive, &k)) != 0)
+                break;
+        }
+    }
+    return err;
+}
+
+int postgres_chunk_judge(struct meta *m, const struct uuid *drive, const struct chunk_row *k, bool right)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c,
+             "UPDATE chunk SET unverified_by = CASE WHEN $4 THEN NULL ELSE unverified_by END, damaged = NOT $4 "
+             "WHERE drive = $1 AND hash = $2 AND pack = $3 AND unverified_by IS NOT NULL");
+    pg_put_id(&q, drive);
+    pg_put_hash(&q, &k->hash);
+    pg_put_text(&q, k->pack);
+    pg_put_bool(&q, right);
+    return pg_run(&q);
+}

@@ -1,0 +1,229 @@
+/* The databases: the catalogue, which is the shard "main" as well, and the other shards that it names. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/url.h"
+#include "gateway/adapters/meta_postgres.h"
+
+#include <errno.h>
+#include <string.h>
+#include <uthash.h>
+
+#define MAIN "main"
+#define SHARDS_MAX 1024
+#define BELIEVED_MS 5000 /* where a drive is; a drive that was moved is looked for at once, since its row is gone */
+
+struct shard {
+    char name[64];
+    struct pg_pool *pool;
+};
+struct place {
+    UT_hash_handle hh;
+    struct uuid drive;
+    size_t shard;
+    int64_t until; /* boot ms */
+};
+struct pg_shards {
+    pthread_mutex_t lock; /* guards what follows; held across a query when shards are read anew, which is rare */
+    struct shard shards[SHARDS_MAX]; /* only ever added to: [0] is the catalogue */
+    _Atomic size_t n;
+    struct place *places;
+};
+
+struct pg_pool *pg_shards_catalogue(struct pg_shards *s)
+{
+    return s->shards[0].pool;
+}
+
+size_t pg_shards_count(struct pg_shards *s)
+{
+    return atomic_load(&s->n);
+}
+
+struct pg_pool *pg_shards_at(struct pg_shards *s, size_t i)
+{
+    return s->shards[i].pool;
+}
+
+/* ---- which there are ---- */
+
+static size_t find_name(const struct pg_shards *s, const char *name)
+{
+    size_t i = 0;
+    while (i < s->n && strcmp(s->shards[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static int add(struct pg_shards *s, const char *name, const char *url)
+{
+    size_t n = s->n;
+    if (n == SHARDS_MAX)
+        return -ENOSPC;
+    struct pg_pool *pool = pg_pool_new(url);
+    int err = n ? postgres_migrate(pool) : 0;
+    if (err) { /* another time: its drives cannot be used now either way */
+        CLEANUP_FREE char *shown = url_shown(url);
+        log_error("shard %s (%s): %s", name, shown, strerror(-err));
+        pg_pool_free(pool);
+        return err;
+    }
+    snprintf(s->shards[n].name, sizeof s->shards[n].name, "%s", name);
+    s->shards[n].pool = pool;
+    atomic_store(&s->n, n + 1);
+    return 0;
+}
+
+/* Adds those that the catalogue names and that are not known yet. */
+static int read_shards(struct pg_shards *s)
+{
+    int err;
+    CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
+    PG_QUERY(q, c, "SELECT name, url FROM shard ORDER BY name");
+    while ((err = pg_step(&q)) == 1) {
+        char name[64];
+        pg_text(&q, name, sizeof name);
+        CLEANUP_FREE char *url = pg_str(&q);
+        if (find_name(s, name) == s->n)
+            add(s, name, url); /* one that is away does not keep the others from work */
+    }
+    return err;
+}
+
+int pg_shards_open(const char *url, struct pg_shards **ret)
+{
+    struct pg_shards *s = mem_alloc(sizeof *s);
+    pthread_mutex_init(&s->lock, NULL);
+    add(s, MAIN, url);
+    int err = postgres_migrate(pg_shards_catalogue(s));
+    if (!err)
+        err = read_shards(s);
+    if (err) {
+        pg_shards_free(s);
+        return err;
+    }
+    *ret = s;
+    return 0;
+}
+
+void pg_shards_free(struct pg_shards *s)
+{
+    if (!s)
+        return;
+    struct place *p, *next;
+    HASH_ITER (hh, s->places, p, next) {
+        HASH_DEL(s->places, p);
+        free(p);
+    }
+    for (size_t i = 0; i < s->n; i++)
+        pg_pool_free(s->shards[i].pool);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* ---- where a drive is ---- */
+
+static int ask(struct pg_shards *s, const struct uuid *drive, char ret_name[64])
+{
+    int err;
+    CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
+    PG_QUERY(q, c, "SELECT shard FROM placement WHERE drive = $1");
+    pg_put_id(&q, drive);
+    err = pg_one(&q);
+    if (!err)
+        pg_text(&q, ret_name, 64);
+    return err;
+}
+
+static struct place *believed(struct pg_shards *s, const struct uuid *drive)
+{
+    struct place *p;
+    HASH_FIND(hh, s->places, drive, sizeof *drive, p);
+    return p;
+}
+
+static void believe(struct pg_shards *s, const struct uuid *drive, size_t shard)
+{
+    struct place *p = believed(s, drive);
+    if (!p) {
+        p = mem_alloc(sizeof *p);
+        p->drive = *drive;
+        HASH_ADD(hh, s->places, drive, sizeof p->drive, p);
+    }
+    p->shard = shard;
+    p->until = clock_boot_ms() + BELIEVED_MS;
+}
+
+/* The shard's number, of a name that the catalogue gave; one that was added since is read now. */
+static int number_of(struct pg_shards *s, const char *name, size_t *ret)
+{
+    *ret = find_name(s, name);
+    if (*ret < s->n)
+        return 0;
+    int err = read_shards(s);
+    *ret = find_name(s, name);
+    return *ret < s->n ? 0 : err ? err : -EHOSTUNREACH;
+}
+
+struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err)
+{
+    *ret_err = 0;
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+        struct place *p = believed(s, drive);
+        if (p && clock_boot_ms() < p->until)
+            return s->shards[p->shard].pool;
+    }
+    char name[64];
+    *ret_err = ask(s, drive, name);
+    if (*ret_err)
+        return NULL;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    size_t i;
+    *ret_err = number_of(s, name, &i);
+    if (*ret_err)
+        return NULL;
+    believe(s, drive, i);
+    return s->shards[i].pool;
+}
+
+bool pg_shards_forget(struct pg_shards *s, const struct uuid *drive)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    struct place *p = believed(s, drive);
+    bool was = p && clock_boot_ms() < p->until;
+    if (p)
+        p->until = 0;
+    return was;
+}
+
+/* ---- where a new one goes ---- */
+
+static int choose(struct pg_shards *s, const struct uuid *owner, char ret_name[64])
+{
+    int err;
+    CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
+    PG_QUERY(q, c,
+             "SELECT s.name FROM (SELECT '" MAIN "' COLLATE \"C\" AS name UNION ALL SELECT name FROM shard) s "
+             "ORDER BY EXISTS (SELECT 1 FROM placement p WHERE p.owner = $1 AND p.shard = s.name) DESC, "
+             "(SELECT count(*) FROM (SELECT 1 FROM placement p WHERE p.shard = s.name LIMIT 100000) counted), s.name LIMIT 1");
+    pg_put_id(&q, owner);
+    err = pg_one(&q);
+    if (!err)
+        pg_text(&q, ret_name, 64);
+    return err;
+}
+
+int pg_shards_place(struct pg_shards *s, const struct uuid *owner, char ret_name[64], struct pg_pool **ret)
+{
+    strcpy(ret_name, MAIN);
+    int err = choose(s, owner, ret_name);
+    if (err)
+        return err;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    size_t i;
+    err = number_of(s, ret_name, &i);
+    if (!err)
+        *ret = s->shards[i].pool;
+    return err;
+}

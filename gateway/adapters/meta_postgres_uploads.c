@@ -1,0 +1,236 @@
+/* Upload sessions: each lies in its drive's shard. Those that ask for one by its id alone ask each shard: there are few. */
+#include "gateway/adapters/meta_postgres.h"
+
+#include <errno.h>
+
+#define KEPT_NS (INT64_C(7) * 24 * 3600 * 1000000000) /* how long one that has ended can still be asked about */
+
+#define UPLOAD_COLUMNS                                                                                                             \
+    "id, user_id, drive, parent, name, path, size, chunk_size, mode, base, sha256, state, answer, device, created, expires, received"
+
+static void get_upload(struct pg_query *q, struct upload_row *ret)
+{
+    char state[2];
+    pg_id(q, &ret->id);
+    pg_id(q, &ret->user);
+    pg_id(q, &ret->drive);
+    ret->parent = pg_int(q);
+    pg_text(q, ret->name, sizeof ret->name);
+    ret->path = pg_str(q);
+    ret->size = pg_int(q);
+    ret->chunk_size = pg_u32(q);
+    ret->mode = pg_u32(q);
+    ret->has_base = !pg_is_null(q);
+    ret->base = pg_int(q);
+    pg_hash(q, &ret->sha256);
+    pg_text(q, state, sizeof state);
+    ret->state = state[0];
+    ret->answer = pg_str(q);
+    pg_text(q, ret->device, sizeof ret->device);
+    ret->created = pg_int(q);
+    ret->expires = pg_int(q);
+    ret->received = pg_int(q);
+}
+
+int postgres_upload_add(struct meta *m, const struct upload_row *u)
+{
+    PG_HERE(c, m, &u->drive);
+    PG_QUERY(q, c,
+             "INSERT INTO upload_session (" UPLOAD_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0) "
+             "ON CONFLICT (drive, id) DO NOTHING");
+    pg_put_id(&q, &u->id);
+    pg_put_id(&q, &u->user);
+    pg_put_id(&q, &u->drive);
+    pg_put_seq(&q, u->parent);
+    pg_put_name(&q, u->name);
+    pg_put_text(&q, u->path);
+    pg_put_seq(&q, u->size);
+    pg_put_int(&q, u->chunk_size);
+    pg_put_int(&q, u->mode);
+    if (u->has_base)
+        pg_put_seq(&q, u->base);
+    else
+        pg_put_null(&q);
+    pg_put_hash_or_null(&q, &u->sha256);
+    const char state[2] = {u->state, 0};
+    pg_put_text(&q, state);
+    pg_put_text(&q, u->answer);
+    pg_put_text(&q, u->device);
+    pg_put_int(&q, u->created);
+    pg_put_int(&q, u->expires);
+    return pg_run_once(&q);
+}
+
+static int get_on(struct pg_conn *c, const struct uuid *id, struct upload_row *ret)
+{
+    PG_QUERY(q, c, "SELECT " UPLOAD_COLUMNS " FROM upload_session WHERE id = $1");
+    pg_put_id(&q, id);
+    int err = pg_one(&q);
+    if (!err)
+        get_upload(&q, ret);
+    return err;
+}
+
+static int put_state(struct pg_conn *c, const struct upload_row *u)
+{
+    PG_QUERY(q, c, "UPDATE upload_session SET state = $3, answer = $4, expires = $5 WHERE drive = $1 AND id = $2");
+    const char state[2] = {u->state, 0};
+    pg_put_id(&q, &u->drive);
+    pg_put_id(&q, &u->id);
+    pg_put_text(&q, state);
+    pg_put_text(&q, u->answer);
+    pg_put_int(&q, u->expires);
+    int err = pg_run(&q);
+    return err ? err : pg_changes(&q) == 0 ? -ENOENT : 0;
+}
+
+/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT. */
+static int on_each_shard(struct meta *m, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
+{
+    struct postgres_tx *own = postgres_writing(m);
+    int err = own ? fn(own->c, ctx) : -ENOENT;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    for (size_t i = 0; i < shards && err == -ENOENT; i++) {
+        PG_SHARD(c, m, i);
+        err = fn(c, ctx);
+    }
+    return err;
+}
+
+struct wanted {
+    const struct uuid *id;
+    struct upload_row *ret;
+};
+
+static int get_wanted(struct pg_conn *c, void *ctx)
+{
+    struct wanted *w = ctx;
+    return get_on(c, w->id, w->ret);
+}
+
+int postgres_upload_get(struct meta *m, const struct uuid *id, struct upload_row *ret)
+{
+    *ret = (struct upload_row){0};
+    struct wanted w = {id, ret};
+    return on_each_shard(m, get_wanted, &w);
+}
+
+int postgres_upload_update(struct meta *m, struct meta_tx *tx, const struct upload_row *u)
+{
+    if (tx)
+        return tx->writing ? put_state(pg_conn_of(tx), u) : -EINVAL;
+    PG_HERE(c, m, &u->drive);
+    return put_state(c, u);
+}
+
+/* ---- chunks of a session ---- */
+
+struct put {
+    const struct uuid *id;
+    const struct upload_chunk_row *chunks;
+    size_t n;
+    int64_t expires;
+    uint64_t *ret_received;
+};
+
+static int put_chunks(struct pg_conn *c, void *ctx)
+{
+    const struct put *p = ctx;
+    PG_QUERY(q, c,
+             "WITH s AS (SELECT drive, id FROM upload_session WHERE id = $1 AND state = 'a' FOR UPDATE), "
+             "k AS (INSERT INTO upload_chunk (drive, upload, n, size, sha256, received) SELECT s.drive, s.id, w.n, w.size, w.sha256, w.received FROM s CROSS JOIN "
+             "(SELECT DISTINCT ON (n) n, size, sha256, received FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[]) "
+             "WITH ORDINALITY AS u(n, size, sha256, received, i) ORDER BY n, i DESC) w "
+             "ON CONFLICT (drive, upload, n) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256, received = excluded.received RETURNING xmax = 0 AS fresh) "
+             "UPDATE upload_session t SET received = t.received + (SELECT count(*) FROM k WHERE fresh), expires = $6 FROM s "
+             "WHERE t.drive = s.drive AND t.id = s.id RETURNING t.received");
+    pg_put_id(&q, p->id);
+    pg_put_array(&q, PG_INT, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        pg_add_seq(&q, p->chunks[i].n);
+    pg_put_array(&q, PG_INT, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        pg_add_int(&q, p->chunks[i].size);
+    pg_put_array(&q, PG_BYTES, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        pg_add_hash(&q, &p->chunks[i].sha256);
+    pg_put_array(&q, PG_INT, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        pg_add_int(&q, p->chunks[i].received);
+    pg_put_int(&q, p->expires);
+    int err = pg_one(&q);
+    if (!err)
+        *p->ret_received = pg_int(&q);
+    return err;
+}
+
+int postgres_upload_chunks_put(struct meta *m, const struct uuid *id, const struct upload_chunk_row *c, size_t n, int64_t expires,
+                               uint64_t *ret_received)
+{
+    struct put p = {id, c, n, expires, ret_received};
+    return on_each_shard(m, put_chunks, &p);
+}
+
+struct listing {
+    const struct uuid *id;
+    int (*each)(void *ctx, const struct upload_chunk_row *c);
+    void *ctx;
+};
+
+/* -ENOENT: it has none here. */
+static int list_chunks(struct pg_conn *c, void *ctx)
+{
+    const struct listing *l = ctx;
+    PG_QUERY(q, c,
+             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 ORDER BY k.n");
+    pg_put_id(&q, l->id);
+    int err, found = -ENOENT;
+    while ((err = pg_step(&q)) == 1) {
+        struct upload_chunk_row k;
+        found = 0;
+        k.n = pg_int(&q);
+        k.size = pg_u32(&q);
+        pg_hash(&q, &k.sha256);
+        k.received = pg_int(&q);
+        if ((err = l->each(l->ctx, &k)) != 0)
+            break;
+    }
+    return err ? err : found;
+}
+
+int postgres_upload_chunks(struct meta *m, const struct uuid *id, int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx)
+{
+    struct listing l = {id, each, ctx};
+    int err = on_each_shard(m, list_chunks, &l);
+    return err == -ENOENT ? 0 : err;
+}
+
+/* ---- expiry ---- */
+
+static int expire_in(struct meta *m, size_t shard, int64_t now, unsigned *ret_count)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(expire, c, "UPDATE upload_session SET state = 'e' WHERE expires <= $1 AND state = 'a'");
+    PG_QUERY(empty, c,
+             "DELETE FROM upload_chunk k USING upload_session s WHERE s.expires <= $1 AND s.state <> 'a' AND k.drive = s.drive AND k.upload = s.id");
+    PG_QUERY(forget, c, "DELETE FROM upload_session WHERE expires <= $1");
+    pg_put_int(&expire, now);
+    pg_put_int(&empty, now);
+    pg_put_int(&forget, now - KEPT_NS);
+    int err = pg_run(&expire);
+    if (err)
+        return err;
+    *ret_count += (unsigned)pg_changes(&expire);
+    err = pg_run(&empty);
+    return err ? err : pg_run(&forget);
+}
+
+int postgres_uploads_expire(struct meta *m, int64_t now, unsigned *ret_count)
+{
+    int err = 0;
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    *ret_count = 0;
+    for (size_t i = 0; i < shards && !err; i++)
+        err = expire_in(m, i, now, ret_count);
+    return err;
+}
