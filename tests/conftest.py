@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 
-from harness import Gateway, Mounts, fuse_is_missing, wait_for
+import backends
+from harness import Gateway, Mounts, fuse_is_missing, program, wait_for
 
 RUN = "PYTEST_CAIRN_RUN"
 
@@ -38,6 +39,33 @@ def nothing_is_left_running():
         pytest.fail("left running: " + "; ".join(started_here()))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def real_servers(nothing_is_left_running):
+    """One of each kind for all tests of this run, where it is one on real servers."""
+    if not backends.ON_SERVERS:
+        yield
+        return
+    backends.servers = backends.Servers(program("cairn-gateway"))
+    try:
+        backends.servers.start()
+        yield
+    finally:
+        backends.servers.end()
+        shutil.rmtree(backends.servers.folder, ignore_errors=True)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "embedded(why): what it looks at is there only with SQLite and a folder; left out on real servers")
+
+
+def pytest_collection_modifyitems(items):
+    if backends.ON_SERVERS:
+        for item in items:
+            mark = item.get_closest_marker("embedded")
+            if mark:
+                item.add_marker(pytest.mark.skip(reason=f"embedded only: {mark.args[0]}"))
+
+
 @pytest.fixture
 def folder():
     """A folder of the test's own. Not pytest's tmp_path, which keeps the last runs' folders: these hold whole drives."""
@@ -55,7 +83,7 @@ def gateway_options():
 
 @pytest.fixture
 def gateway(folder, request, gateway_options):
-    """A running embedded gateway. `@pytest.mark.parametrize("gateway", [["--rate-limit", "5"]], indirect=True)` adds options."""
+    """A running gateway. `@pytest.mark.parametrize("gateway", [["--rate-limit", "5"]], indirect=True)` adds options."""
     g = Gateway(os.path.join(folder, "gateway"), [*gateway_options, *getattr(request, "param", ())])
     try:
         yield g.start()

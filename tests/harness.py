@@ -1,9 +1,10 @@
-"""What system tests stand on: a real embedded gateway, and real mounts of it.
+"""What system tests stand on: a real gateway (embedded or on real servers, see backends.py), and real mounts of it.
 
 The programs are those of $CAIRN_BIN, else of build/release/bin. Everything lives in a test's own folder and ends with the test, after failures too.
 """
 import json as jsonlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+from backends import ROOT, place_for
+
 BIN = os.environ.get("CAIRN_BIN") or os.path.join(ROOT, "build", "release", "bin")
 
 
@@ -116,7 +118,7 @@ class Client:
 
 
 class Gateway(Client):
-    """`cairn-gateway serve --embedded` with a user `ann` who owns the drive `home`."""
+    """`cairn-gateway serve` with a user `ann` who owns the drive `home`."""
 
     def __init__(self, folder, options=()):
         self.folder = str(folder)
@@ -124,7 +126,8 @@ class Gateway(Client):
         self.log = os.path.join(self.folder, "gateway.log")
         os.makedirs(self.data, exist_ok=True)
         self.options = list(options)
-        self.process = None
+        self.place = place_for(self.data)
+        self.process = self.worker = None
         self.ended = True  # by the test itself
         self.checked = True  # at the end; a test that breaks the store says no
         self.port = 0
@@ -132,10 +135,20 @@ class Gateway(Client):
         self.add_drive(self.drive, self.user)
         self.token = self.token_of(self.user)
 
+    @property
+    def where(self):
+        """The options that say where its stores are, for every verb."""
+        return self.place.options
+
+    def only(self, *names):
+        """Of its options, those."""
+        words = [*self.where, *self.options]
+        return [word for at, name in enumerate(words[:-1]) if name in names for word in (name, words[at + 1])]
+
     # ---- administration; works whether the gateway runs or not ----
 
     def admin(self, *args, input=None, check=True):
-        done = subprocess.run([program("cairn-gateway"), "admin", *args, "--embedded", self.data], input=input, capture_output=True, text=True)
+        done = subprocess.run([program("cairn-gateway"), "admin", *args, *self.only("--embedded", "--meta", "--objects")], input=input, capture_output=True, text=True)
         if check and done.returncode != 0:
             raise AssertionError(f"admin {' '.join(args)}: exit {done.returncode}: {done.stderr}")
         return done
@@ -165,17 +178,27 @@ class Gateway(Client):
     def start(self):
         """Again on the same port and data."""
         assert self.process is None or self.process.poll() is not None, "already running"
-        port_file = os.path.join(self.data, "port")
-        if os.path.exists(port_file):
-            os.unlink(port_file)
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [program("cairn-gateway"), "serve", "--embedded", self.data, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0", *self.options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            before = log.tell()
+            self.process = subprocess.Popen([program("cairn-gateway"), "serve", *self.where, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0", *self.options],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.ended = False
-        self.port = int(wait_for(lambda: self._alive() and os.path.exists(port_file) and open(port_file).read().strip(), "the gateway's port"))
+        self.port = int(wait_for(lambda: self._alive() and self._said(before, r"listening on http://127.0.0.1:(\d+)"), "the gateway's port"))
         wait_for(lambda: self._alive() and self.ready(), "the gateway")
+        self._start_worker()
         return self
+
+    def _said(self, after, pattern):
+        with open(self.log, errors="replace") as log:
+            log.seek(after)
+            found = re.search(pattern, log.read())
+        return found and found[1]
+
+    def _start_worker(self):
+        """Where the gateway is none itself."""
+        if self.place.has_worker and (self.worker is None or self.worker.poll() is not None):
+            with open(self.log + ".worker", "ab") as log:
+                self.worker = subprocess.Popen([program("cairn-gateway"), "worker", *self.only("--meta", "--objects", "--cache", "--events", "--scanner")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _alive(self):
         if self.process.poll() is not None:
@@ -197,9 +220,14 @@ class Gateway(Client):
         """A gateway that crashed on the way, does not end well, or leaves what contradicts itself fails the test."""
         status = 0 if self.ended else end(self.process)
         print(f"---- {self.log}\n{tail(self.log)}")
-        assert status == 0, f"the gateway ended with {status}"
-        if self.checked:
-            self.fsck()
+        of_worker = end(self.worker) if self.worker else 0
+        try:
+            assert status == 0, f"the gateway ended with {status}"
+            assert of_worker == 0, f"its worker ended with {of_worker}:\n{tail(self.log + '.worker')}"
+            if self.checked:
+                self.fsck()
+        finally:
+            self.place.drop()
 
 
 class Second(Gateway):
@@ -210,10 +238,8 @@ class Second(Gateway):
         self.data = os.path.join(self.folder, "data")
         self.log = os.path.join(self.folder, "gateway.log")
         os.makedirs(self.data)
-        os.symlink(os.path.join(first.data, "meta.db"), os.path.join(self.data, "meta.db"))
-        os.symlink(os.path.join(first.data, "objects"), os.path.join(self.data, "objects"))
-        self.options, self.process, self.ended, self.checked, self.port = first.options, None, True, False, 0
-        self.token = first.token
+        self.options, self.process, self.worker, self.ended, self.checked, self.port = first.options, None, None, True, False, 0
+        self.place, self.token = first.place.second(self.data), first.token
 
 
 def fuse_is_missing():

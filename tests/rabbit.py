@@ -1,7 +1,6 @@
 """A real RabbitMQ for tests, and a consumer from outside: pika knows nothing of Cairn."""
 import json
 import logging
-import os
 import threading
 import time
 

@@ -3,7 +3,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -47,11 +46,7 @@ def log_of(gateway):
 
 
 def outbox(gateway):
-    db = sqlite3.connect(os.path.join(gateway.data, "meta.db"))
-    try:
-        return db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-    finally:
-        db.close()
+    return int(gateway.place.sql("SELECT count(*) FROM outbox")[0][0])
 
 
 def assert_all_told(consumer, gateway, seconds=60):
@@ -158,7 +153,7 @@ def test_what_was_not_told_is_told_by_a_worker(folder, rabbit):
         assert outbox(g) > 0
         log = os.path.join(folder, "worker.log")
         with open(log, "ab") as f:
-            worker = subprocess.Popen([program("cairn-gateway"), "worker", "--embedded", g.data, "--events", rabbit.url], stdin=subprocess.DEVNULL, stdout=f, stderr=f)
+            worker = subprocess.Popen([program("cairn-gateway"), "worker", *g.only("--embedded", "--meta", "--objects", "--cache"), "--events", rabbit.url], stdin=subprocess.DEVNULL, stdout=f, stderr=f)
         rabbit.start()
         wait_for(lambda: {b["seq"] for k, _, b in list(consumer.seen) if k.startswith("sync.")} >= wanted, "every change as a message", 60)
         wait_for(lambda: outbox(g) == 0, "the outbox being empty")
@@ -181,7 +176,7 @@ def test_a_message_whose_worker_was_killed_goes_to_another(folder, rabbit):
 
     def worker():
         f = open(os.path.join(folder, "worker.log"), "ab")
-        workers.append(subprocess.Popen([program("cairn-gateway"), "worker", "--embedded", g.data, "--events", rabbit.url, "--scanner", scanner], stdin=subprocess.DEVNULL,
+        workers.append(subprocess.Popen([program("cairn-gateway"), "worker", *g.only("--embedded", "--meta", "--objects", "--cache"), "--events", rabbit.url, "--scanner", scanner], stdin=subprocess.DEVNULL,
                                         stdout=f, stderr=f))
         f.close()
         return workers[-1]

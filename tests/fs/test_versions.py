@@ -143,6 +143,7 @@ def store_bytes(gateway):
     return total
 
 
+@pytest.mark.embedded("counts the bytes of a folder")
 def test_one_byte_in_a_large_file_stores_at_most_two_chunks(mounts):
     """256 MiB stand for the 1 GiB of the bench: the size of the file plays no part in it."""
     mount = mounts.mount()

@@ -2,8 +2,6 @@
 import base64
 import hmac
 import json
-import os
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,9 +83,7 @@ def test_only_our_own_access_tokens_are_taken(gateway):
 
 def signed(gateway, claims, digest="sha256", **header):
     """With the gateway's own secret: what only a bug or a thief could make."""
-    with sqlite3.connect(os.path.join(gateway.data, "meta.db")) as db:
-        ((secret,),) = db.execute("SELECT value FROM secret WHERE name = 'token'").fetchall()
-    db.close()
+    secret = gateway.place.secret("token")
     text = ".".join(b64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT", **header}, claims))
     return f"{text}.{b64(hmac.new(secret, text.encode(), digest).digest())}"
 

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import socket
-import sqlite3
 import subprocess
 import threading
 import time
@@ -145,7 +144,7 @@ def test_off_means_off(gateway, mounts):
 
 
 @pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "http://nowhere.invalid:9"])
-def test_a_store_that_clients_cannot_reach(gateway, mounts, folder):
+def test_a_store_that_clients_cannot_reach(gateway, mounts, folder, public):
     put(gateway, "/noise", NOISE)
     a = mounts.mount("a")
     assert read(a / "noise") == NOISE
@@ -156,7 +155,7 @@ def test_a_store_that_clients_cannot_reach(gateway, mounts, folder):
 
 
 @pytest.mark.parametrize("public", ["none"])
-def test_a_store_that_is_not_for_clients(gateway, mounts):
+def test_a_store_that_is_not_for_clients(gateway, mounts, public):
     put(gateway, "/noise", NOISE)
     a = mounts.mount("a")
     assert read(a / "noise") == NOISE
@@ -276,7 +275,7 @@ def test_small_content_travels_with_its_operation(gateway, mounts):
 
 
 @pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "none"])
-def test_writing_where_clients_cannot_reach_the_store(gateway, mounts):
+def test_writing_where_clients_cannot_reach_the_store(gateway, mounts, public):
     a = mounts.mount("a")
     write(a / "noise", NOISE)
     write(a / "text", TEXT)
@@ -341,8 +340,7 @@ def zstd(data):
 
 
 def unverified(gateway):
-    with sqlite3.connect(f"file:{gateway.data}/meta.db?mode=ro", uri=True) as db:
-        return db.execute("SELECT COUNT(*) FROM chunk WHERE unverified_by IS NOT NULL AND damaged = 0").fetchone()[0]
+    return int(gateway.place.sql("SELECT COUNT(*) FROM chunk WHERE unverified_by IS NOT NULL AND damaged = 0")[0][0])
 
 
 def test_the_store_checks_what_is_brought(gateway):

@@ -1,10 +1,8 @@
 """Files over HTTP: put, read with ranges, list, move, delete, and URLs that open by themselves."""
 import hashlib
 import os
-import sqlite3
 import time
 import urllib.parse
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -297,10 +295,7 @@ def test_a_viewer_reads_and_writes_nothing(gateway):
     bob = gateway.token_of("bob")
     (drive,) = gateway.api("GET", "/drives").json["drives"]
     gateway.stop()
-    with sqlite3.connect(os.path.join(gateway.data, "meta.db")) as db:
-        (user,) = db.execute("SELECT id FROM user WHERE name = 'bob'").fetchone()
-        db.execute("INSERT INTO member (drive, user, role) VALUES (?, ?, 1)", (uuid.UUID(drive["id"]).bytes, user))
-    db.close()
+    gateway.place.add_member(drive["id"], "bob", 1)
     gateway.start()
     assert get(gateway, "/f", token=bob).body == b"x"
     for path in ("/files", "/files/download-url", "/files/versions", "/changes", "/trash"):

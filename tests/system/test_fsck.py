@@ -44,6 +44,7 @@ def test_nothing_is_found_in_what_is_right(gateway):
     ("UPDATE drive SET seq = 1", "beyond the drive's seq"),
     ("UPDATE dentry SET parent = (SELECT ino FROM dentry WHERE name = CAST('e' AS BLOB)) WHERE name = CAST('d' AS BLOB)", "cannot be reached"),
 ])
+@pytest.mark.embedded("damages rows of SQLite; PostgreSQL refuses some of it itself")
 def test_damage_to_the_rows_is_named(gateway, damage, says):
     fill(gateway)
     gateway.stop()
@@ -60,6 +61,7 @@ def objects(gateway):
     return [os.path.join(d, f) for d, _, files in os.walk(os.path.join(gateway.data, "objects")) for f in files]
 
 
+@pytest.mark.embedded("damages files of a folder")
 def test_damage_to_the_store_is_named(gateway):
     fill(gateway)
     gateway.stop()

@@ -212,6 +212,7 @@ def notify(rabbit):
         conn.channel().basic_publish("", "cairn.notification", b"no JSON at all")
 
 
+@pytest.mark.embedded("an embedded gateway")
 def test_an_embedded_gateway_is_its_own_worker(gateway, rabbit):
     wait_for(lambda: connected(gateway), "the connection")
     dead = rabbit.depth("cairn.dead")
@@ -223,7 +224,7 @@ def test_a_worker_empties_the_queues_and_says_how_it_is(folder, rabbit, gateway,
     c = consume("notification.#")
     gateway.stop()  # embedded, it takes messages from the queues, too
     log = open(os.path.join(folder, "worker.log"), "ab")
-    worker = subprocess.Popen([program("cairn-gateway"), "worker", "--embedded", gateway.data, "--events", rabbit.url, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
+    worker = subprocess.Popen([program("cairn-gateway"), "worker", *gateway.only("--embedded", "--meta", "--objects", "--cache"), "--events", rabbit.url, "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
                               stdout=log, stderr=log)
     try:
         said = wait_for(lambda: [json.loads(line)["msg"] for line in open(log.name) if "health on" in line], "its port")[0]

@@ -2,9 +2,7 @@
 import errno
 import json
 import os
-import sqlite3
 import subprocess
-import uuid
 
 import pytest
 from clamd import EICAR, Clamd
@@ -126,10 +124,7 @@ def test_owner_and_writer_are_told(gateway, listen):
     bob = gateway.token_of("bob")
     drive = gateway.api("GET", "/drives").json["drives"][0]["id"]
     gateway.stop()
-    with sqlite3.connect(os.path.join(gateway.data, "meta.db")) as db:
-        (user,) = db.execute("SELECT id FROM user WHERE name = 'bob'").fetchone()
-        db.execute("INSERT INTO member (drive, user, role) VALUES (?, ?, 2)", (uuid.UUID(drive).bytes, user))
-    db.close()
+    gateway.place.add_member(drive, "bob", 2)
     gateway.start()
     owner, writer = listen(), listen(token=bob)
     assert gateway.api("PUT", "/files/content" + gateway.query(drive=drive, path="/bobs"), body=EICAR, token=bob).status == 201

@@ -51,6 +51,7 @@ def test_config_check_prints_what_is_in_effect(folder):
     assert os.listdir(folder) == []
 
 
+@pytest.mark.embedded("the folder and what lies in it")
 def test_it_says_where_it_listens(gateway):
     lines = [json.loads(line) for line in open(gateway.log)]
     assert all({"ts", "level", "msg"} <= set(line) for line in lines)
@@ -58,6 +59,7 @@ def test_it_says_where_it_listens(gateway):
     assert open(os.path.join(gateway.data, "port")).read() == f"{gateway.port}\n"
 
 
+@pytest.mark.embedded("the folder and what lies in it")
 def test_a_second_gateway_on_the_folder_is_refused(gateway):
     second = run("serve", "--embedded", gateway.data, "--listen", "127.0.0.1:0")
     assert second.returncode == 1
@@ -88,7 +90,7 @@ def test_sigterm_lets_running_requests_end(gateway):
     assert time.monotonic() - started < 10
     poll.join()
     assert answers[0].status == 200 and answers[0].json["changes"] == []
-    assert not os.path.exists(os.path.join(gateway.data, "port"))
+    assert not os.path.exists(os.path.join(gateway.data, "port"))  # of an embedded one
 
 
 def test_a_second_signal_ends_it_at_once(gateway):
@@ -160,7 +162,7 @@ def test_a_password_is_asked_for_on_the_terminal(gateway):
     pid, fd = pty.fork()
     if pid == 0:
         path = program("cairn-gateway")
-        os.execv(path, [path, "admin", "user", "add", "tess", "--embedded", gateway.data])
+        os.execv(path, [path, "admin", "user", "add", "tess", *gateway.only("--embedded", "--meta")])
     shown = b""
     for prompt in (b"Password: ", b"Again: "):
         while not shown.endswith(prompt):
