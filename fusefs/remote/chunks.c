@@ -192,6 +192,8 @@ static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
 
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size)
 {
+    if (size > CHUNK_INLINE_MAX)
+        remote_expect(r, h, 1);
     if (direct_get(&r->direct, h, ret, size))
         return 0;
     CLEANUP_BUF struct buf path = {0};

@@ -13,7 +13,7 @@
 #define CONNECT_MS 2000 /* a store that cannot be reached costs this, once in a pause */
 #define STALL_S 10
 #define PAUSE_S 30 /* doubled each time */
-#define PAUSE_MAX_S 600
+#define PAUSE_MAX_S 120
 #define PLACES_MAX 4096
 #define ABSENT_S 60
 #define BRING_PAUSE_S 60

@@ -381,6 +381,21 @@ def test_nobody_can_poison_anothers_content(gateway, mounts):
     assert read(b / "claimed") == TEXT[:4 * MIB]  # it is what its hash says, by now
 
 
+def test_nobody_speaks_for_another(gateway):
+    """Two editors of one drive: what one was going to bring is not another's to claim."""
+    gateway.add_user("bob")
+    with sqlite3.connect(f"{gateway.data}/meta.db") as db:
+        db.execute("INSERT INTO member (user, drive, role) SELECT user.id, drive.id, 2 FROM user, drive WHERE user.name = 'bob' AND drive.name = 'home'")
+    ann, bob = Bringer(gateway), Bringer(gateway, token=gateway.token_of("bob"))
+    assert ann.drive == bob.drive
+    data = NOISE[:MIB]
+    place = bob.place(data)
+    assert bob.bring(place, data) == 200
+    assert ann.placed(place["pack"]) == [False]
+    assert bob.placed(place["pack"]) == [True]
+    assert ann.missing(sha256(data)) == []
+
+
 def test_what_is_found_to_be_wrong(gateway, mounts, store):
     peer = Bringer(gateway)
     h, bad = sha256(TEXT[:4 * MIB]), zstd(NOISE[:MIB] + bytes(3 * MIB))

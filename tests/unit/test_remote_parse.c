@@ -323,6 +323,53 @@ static void places_are_hints(void **state)
     assert_string_equal(figures.state, "not offered");
 }
 
+/* Whatever a place for a new chunk turns out to be, the chunk reaches the gateway. */
+static void places_to_bring_to_are_hints(void **state)
+{
+    struct fixture *f = *state;
+    struct remote_direct figures;
+    struct hash h;
+    uint32_t n = 100000;
+    CLEANUP_FREE char *noise = mem_alloc(n);
+    uint64_t x = 1;
+    for (uint32_t i = 0; i < n; i++, x = x * 6364136223846793005u + 1442695040888963407u)
+        noise[i] = (char)(x >> 56);
+    hash_bytes(noise, n, &h);
+    static const struct {
+        const char *places, *state;
+    } odd[] = {
+        {"[null]", "on"},
+        {"[]", "on"},
+        {"[{}]", "on"},
+        {"[7]", "on"},
+        {"[{\"there\":1}]", "on"},
+        {"[{\"pack\":3,\"url\":\"http://127.0.0.1:1/\",\"headers\":{}}]", "on"},
+        {"[{\"pack\":\"p\",\"url\":\"http://127.0.0.1:1/\"}]", "on"},
+        {"[{\"pack\":\"p\",\"url\":\"http://127.0.0.1:1/\",\"headers\":{}}]", "unreachable"},
+        {"[{\"pack\":\"p\",\"url\":\"file:///tmp/cairn-test-never\",\"headers\":{\"a\\r\\nb\":\"c\\nd\",\"e\":7}}]", "unreachable"},
+    };
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        CLEANUP_FREE char *text = mem_printf("{\"seconds\":900,\"places\":%s}", odd[i].places);
+        bool sent = false;
+        answer(f, 200, NULL, text); /* to whatever is asked */
+        assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, false, &sent), 0);
+        assert_true(sent);
+        assert_non_null(strstr(f->g.last_path, "/chunk?drive="));
+        remote_direct_figures(f->r, &figures);
+        assert_string_equal(figures.state, odd[i].state);
+        assert_int_equal(figures.sent, 0);
+        connect_anew(f);
+    }
+    bool sent = true;
+    answer(f, 200, NULL, "{\"seconds\":900,\"places\":[{\"there\":true}]}");
+    assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, true, &sent), 0);
+    assert_false(sent);
+    answer(f, 404, NULL, "{}"); /* an older gateway */
+    assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, false, &sent), -ENOENT);
+    answer(f, 503, NULL, "{}");
+    assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, false, &sent), -EHOSTUNREACH);
+}
+
 static void batch_answers_fit_the_batch(void **state)
 {
     struct fixture *f = *state;
@@ -438,6 +485,7 @@ int main(void)
         TEST(frames_are_checked_against_their_head_and_hashes),
         TEST(chunks_are_verified),
         TEST(places_are_hints),
+        TEST(places_to_bring_to_are_hints),
         TEST(batch_answers_fit_the_batch),
         TEST(a_token_is_renewed_once_for_all_threads),
         TEST(a_repeated_renewal_carries_the_same_key),
