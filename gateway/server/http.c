@@ -108,6 +108,7 @@ static void tick(void *arg)
 {
     struct http_server *s = arg;
     conn_sweep(s);
+    ws_sweep(s);
     metric_set(s->m_queue, (double)pool_waiting(s->pool));
     http_server_timer(s, TICK_MS, tick, s);
 }
@@ -248,6 +249,8 @@ static void configure(struct http_server *s, const struct http_config *cfg)
         s->cfg.workers_threads = 8;
     if (!s->cfg.queue_max)
         s->cfg.queue_max = 10000;
+    if (!s->cfg.ws_silence_ms)
+        s->cfg.ws_silence_ms = 30000;
     if (!s->cfg.ws_backlog_max)
         s->cfg.ws_backlog_max = 1u << 20;
     unsigned files = raise_files(), most = files - files / 8 - (files > 256 ? 64 : 0); /* the rest is for backends and spooled bodies */

@@ -113,6 +113,7 @@ struct http_config {
     unsigned workers_threads;
     const char *spool_dir;
     size_t ws_backlog_max;      /* bytes, default 1 MiB */
+    unsigned ws_silence_ms;     /* a peer that is silent for so long is given up; after half of it it is asked. Default 30 s; looked at each second */
     uint64_t body_memory_max;   /* all bodies in memory together; over it 503 */
     unsigned connections_max;   /* over it new ones are answered 503 and closed; 0: from RLIMIT_NOFILE */
     unsigned queue_max;         /* requests that wait for a worker; over it new ones are answered 503; default 10,000 */

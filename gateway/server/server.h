@@ -205,4 +205,5 @@ void ws_service_stop(struct http_server *s);
 bool ws_path_known(const struct http_server *s, const char *path, bool internal);
 void ws_upgrade(struct request *rq);         /* loop: a valid head with `Upgrade: websocket` for a known path */
 void ws_close_some(struct http_server *s, unsigned upto); /* so many of the clients' in all are being closed then */
+void ws_sweep(struct http_server *s); /* asks silent peers whether they are there, and ends those who are not */
 #endif

@@ -14,8 +14,6 @@
 #define REASON_MAX 123  /* RFC 6455, 5.5: 125 bytes with the code */
 #define CONNECT_SECS 3  /* for a connection to another gateway */
 #define CLOSE_SECS 5    /* for a close to be answered */
-#define PING_SECS 15    /* of silence, until the peer is asked */
-#define HANGUP_SECS 30  /* of silence, until it is given up */
 
 struct message {
     struct message *next;
@@ -38,6 +36,8 @@ struct ws {
     bool inner;       /* with another gateway */
     bool connecting;  /* within ws_connect */
     bool established;
+    bool ask, asked;  /* for a ping: it is to be sent, it was sent and nothing has come since */
+    int64_t heard_ms; /* when something came last */
     uint16_t code;
     char reason[REASON_MAX + 1];
     struct ws *prev, *next;
@@ -174,6 +174,29 @@ void ws_close_some(struct http_server *s, unsigned upto)
     }
 }
 
+static void heard(struct ws *w)
+{
+    w->heard_ms = w->server->now_ms;
+    w->ask = w->asked = false;
+}
+
+/* libwebsockets would do this itself, with a sorted list of all connections' timers: one that it adds to behind thousands of others costs more than everything else. */
+void ws_sweep(struct http_server *s)
+{
+    struct ws *w;
+    DL_FOREACH(s->sockets, w) {
+        int64_t silent = s->now_ms - w->heard_ms;
+        if (!w->wsi || w->closing || silent < s->cfg.ws_silence_ms / 2)
+            continue;
+        if (silent >= s->cfg.ws_silence_ms) {
+            drop(w);
+        } else if (!w->asked) {
+            w->ask = w->asked = true;
+            lws_callback_on_writable(w->wsi);
+        }
+    }
+}
+
 /* ---- what libwebsockets tells ---- */
 
 static int on_established(struct http_server *s, struct lws *wsi)
@@ -197,8 +220,12 @@ static int on_established(struct http_server *s, struct lws *wsi)
 
 static int on_writeable(struct ws *w)
 {
+    unsigned char ping[LWS_PRE + 1] = {[LWS_PRE] = '?'}; /* libwebsockets tells only of answers that are not empty */
     w->backlog -= w->in_flight;
     w->in_flight = 0;
+    if (w->ask && lws_write(w->wsi, ping + LWS_PRE, 1, LWS_WRITE_PING) < 0)
+        return -1;
+    w->ask = false;
     while (w->out) {
         struct message *m = w->out;
         LL_DELETE(w->out, m);
@@ -222,6 +249,7 @@ static int on_writeable(struct ws *w)
 
 static int on_receive(struct ws *w, const char *p, size_t n)
 {
+    heard(w);
     if (w->closing)
         return 0;
     if (n > w->message_max || w->in.len + n > w->message_max) {
@@ -266,6 +294,10 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_RECEIVE:
     case LWS_CALLBACK_CLIENT_RECEIVE:
         return on_receive(w, in, len);
+    case LWS_CALLBACK_RECEIVE_PONG:
+    case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
+        heard(w);
+        return 0;
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_CLIENT_CLOSED:
     case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
@@ -286,6 +318,7 @@ struct ws *ws_connect(struct http_server *s, const struct ws_protocol *protocol,
     w->server = s;
     w->protocol = protocol;
     w->user = user;
+    w->heard_ms = s->now_ms;
     w->message_max = protocol->message_max;
     w->inner = w->connecting = true;
     snprintf(w->peer, sizeof w->peer, "%s", address);
@@ -401,6 +434,7 @@ void ws_upgrade(struct request *rq)
     w->protocol = protocol;
     w->message_max = protocol->message_max;
     w->inner = rq->internal;
+    w->heard_ms = s->now_ms;
     memcpy(w->peer, c->peer, sizeof w->peer);
     int err = protocol->on_open(w, call_header(c, "authorization"));
     if (err) {
@@ -431,7 +465,7 @@ static void on_log(int level, const char *line)
 
 int ws_service_start(struct http_server *s)
 {
-    static const lws_retry_bo_t patience = {.secs_since_valid_ping = PING_SECS, .secs_since_valid_hangup = HANGUP_SECS};
+    static const lws_retry_bo_t none = {0}; /* ws_sweep does it */
     static const char inner[] = "cairn-epoll";
     struct lws_protocols *p = s->lws_protocols = mem_calloc(s->n_protocols + 2, sizeof *p);
     p[0] = (struct lws_protocols){.name = inner, .callback = on_event, .rx_buffer_size = RX_PIECE};
@@ -445,7 +479,7 @@ int ws_service_start(struct http_server *s)
         .uid = (uid_t)-1,
         .user = s,
         .options = LWS_SERVER_OPTION_VALIDATE_UTF8,
-        .retry_and_idle_policy = &patience,
+        .retry_and_idle_policy = &none,
         .timeout_secs = HEAD_MS / 1000,
         .connect_timeout_secs = CONNECT_SECS,
     };

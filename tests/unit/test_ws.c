@@ -6,6 +6,7 @@
 
 #define MESSAGE_MAX 100000
 #define BACKLOG_MAX (256u << 10)
+#define SILENCE_MS 4000
 enum opcode { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
 static struct fixture f;
@@ -66,7 +67,7 @@ static int start(void **state)
 {
     (void)state;
     sem_init(&flooded, 0, 0);
-    fixture_start(&f, (struct http_config){.ws_backlog_max = BACKLOG_MAX}, routes, 1, protocols, 3);
+    fixture_start(&f, (struct http_config){.ws_backlog_max = BACKLOG_MAX, .ws_silence_ms = SILENCE_MS}, routes, 1, protocols, 3);
     return 0;
 }
 
@@ -191,6 +192,26 @@ static void messages_come_back(void **state)
     expect(fd, OP_TEXT, large);
     frame(fd, OP_CLOSE, true, "\x03\xe8", 2);
     expect_close(fd, 1000);
+    wait_open(0);
+}
+
+static void who_is_silent_is_asked_and_given_up(void **state)
+{
+    (void)state;
+    CLEANUP_CLOSE int there = dial_ws(UPGRADE("/ws") GOOD "\r\n", NULL);
+    CLEANUP_CLOSE int gone = dial_ws(UPGRADE("/ws") GOOD "\r\n", NULL);
+    expect(there, OP_TEXT, "hello");
+    expect(gone, OP_TEXT, "hello");
+    expect(there, OP_PING, "?");
+    frame(there, OP_PONG, true, "?", 1);
+    expect(gone, OP_PING, "?");
+    assert_true(hears_end(gone));
+    wait_open(1);
+    expect(there, OP_PING, "?");
+    frame(there, OP_TEXT, true, "still here", 10);
+    expect(there, OP_TEXT, "still here");
+    frame(there, OP_CLOSE, true, "\x03\xe8", 2);
+    expect_close(there, 1000);
     wait_open(0);
 }
 
@@ -323,6 +344,7 @@ int main(void)
         cmocka_unit_test(upgrades_are_checked), cmocka_unit_test(long_messages_end_it),
         cmocka_unit_test(server_closes_behind_what_it_sent), cmocka_unit_test(who_does_not_read_is_dropped),
         cmocka_unit_test(text_is_utf8),         cmocka_unit_test(many_come_and_go),
+        cmocka_unit_test(who_is_silent_is_asked_and_given_up),
         cmocka_unit_test(draining_says_goodbye),
     };
     return cmocka_run_group_tests(tests, start, stop);
