@@ -25,6 +25,8 @@ int stores_open(const struct config *c, struct app *app)
         err = opened("the cache", cache, cache_open(cache, &app->cache));
     if (!err)
         err = opened("messages", events, events_open(events, &app->events));
+    if (!err && app->cache->shared && strncmp(c->objects, "s3:", 3) == 0)
+        app->near = objects_cached_new(app->objects, app->cache);
     if (!err)
         app->meta->outbox = app->events->ops->shared;
     return err;
@@ -34,6 +36,8 @@ void stores_close(struct app *app)
 {
     if (app->scanner)
         app->scanner->ops->free(app->scanner);
+    if (app->near)
+        app->near->ops->free(app->near);
     if (app->cache)
         app->cache->ops->free(app->cache);
     if (app->objects)

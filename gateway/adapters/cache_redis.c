@@ -119,6 +119,7 @@ static int get(struct cache *c, const char *key, struct buf *ret)
     struct redis_command cmd;
     key_of(key, name);
     redis_begin(&cmd, name);
+    cmd.hasty = true;
     redis_word(&cmd, "GET");
     redis_run_all(redis_of(c), NULL, &cmd, 1);
     int err = redis_result(&cmd);
@@ -139,6 +140,7 @@ static int put(struct cache *c, const char *key, const void *p, size_t n, unsign
     key_of(key, name);
     snprintf(time, sizeof time, "%u", ms);
     redis_begin(&cmd, name);
+    cmd.hasty = true;
     redis_word(&cmd, "SET");
     redis_arg(&cmd, p, n);
     redis_arg_text(&cmd, "PX");

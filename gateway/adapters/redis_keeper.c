@@ -24,7 +24,7 @@ static redisContext *connect_name(const struct redis_url *url, const struct redi
         snprintf(why, 160, "%s", gai_strerror(err));
     for (struct addrinfo *a = err ? NULL : list; a && !ctx; a = a->ai_next)
         if (getnameinfo(a->ai_addr, a->ai_addrlen, numeric, NI_MAXHOST, NULL, 0, NI_NUMERICHOST) == 0)
-            ctx = redis_connect(url, numeric, at->port, why);
+            ctx = redis_connect(url, numeric, at->port, REDIS_TIMEOUT_MS, why);
     if (list)
         freeaddrinfo(list);
     return ctx;

@@ -1,4 +1,5 @@
 #include "gateway/adapters/redis_net_internal.h"
+#include "common/clock.h"
 #include "common/cond.h"
 #include "common/mem.h"
 
@@ -101,9 +102,9 @@ static bool greet_all(redisContext *ctx, const struct redis_url *url, char why[1
     return (!url->password || greet(ctx, url->user ? 3 : 2, auth, why)) && (!url->db || greet(ctx, 2, select, why));
 }
 
-redisContext *redis_connect(const struct redis_url *url, const char *numeric, uint16_t port, char ret_why[160])
+redisContext *redis_connect(const struct redis_url *url, const char *numeric, uint16_t port, unsigned ms, char ret_why[160])
 {
-    const struct timeval timeout = {.tv_usec = REDIS_TIMEOUT_MS * 1000};
+    const struct timeval timeout = {.tv_usec = ms * 1000};
     redisContext *ctx = redisConnectWithTimeout(numeric, port, timeout);
     if (!ctx || ctx->err) {
         snprintf(ret_why, 160, "%s", ctx ? ctx->errstr : "no memory");
@@ -116,18 +117,40 @@ redisContext *redis_connect(const struct redis_url *url, const char *numeric, ui
     return NULL;
 }
 
-redisContext *redis_take(struct redis_net *net, struct redis_node *node, bool fresh, bool *ret_used)
+void redis_hurry(struct redis_net *net, bool stale)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&net->lock);
+    net->hurry = true;
+    net->stale |= stale;
+    pthread_cond_broadcast(&net->wake);
+}
+
+void redis_node_slow(struct redis_net *net, struct redis_node *node)
+{
+    pthread_mutex_lock(&net->lock);
+    node->slow_until = clock_boot_ms() + REDIS_SLOW_MS;
+    pthread_mutex_unlock(&net->lock);
+    redis_hurry(net, false);
+}
+
+redisContext *redis_take(struct redis_net *net, struct redis_node *node, bool fresh, bool hasty, bool *ret_used)
 {
     char numeric[NI_MAXHOST], why[160];
     redisContext *ctx = NULL;
+    int64_t now = hasty ? clock_boot_ms() : 0;
     pthread_mutex_lock(&net->lock);
-    bool up = node->up;
+    bool up = node->up && !(hasty && now < node->slow_until);
     memcpy(numeric, node->numeric, sizeof numeric);
     if (up && !fresh && node->n_idle)
         ctx = node->idle[--node->n_idle];
     pthread_mutex_unlock(&net->lock);
     *ret_used = ctx != NULL;
-    return ctx || !up ? ctx : redis_connect(&net->url, numeric, node->at.port, why);
+    if (ctx || !up)
+        return ctx;
+    ctx = redis_connect(&net->url, numeric, node->at.port, hasty ? REDIS_HASTE_MS : REDIS_TIMEOUT_MS, why);
+    if (!ctx && hasty)
+        redis_node_slow(net, node);
+    return ctx;
 }
 
 void redis_put_back(struct redis_net *net, struct redis_node *node, redisContext *ctx)
@@ -152,14 +175,6 @@ void redis_close_idle(struct redis_net *net, struct redis_node *node)
     pthread_mutex_unlock(&net->lock);
     while (n > 0)
         redisFree(idle[--n]);
-}
-
-void redis_hurry(struct redis_net *net, bool stale)
-{
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&net->lock);
-    net->hurry = true;
-    net->stale |= stale;
-    pthread_cond_broadcast(&net->wake);
 }
 
 void redis_node_lost(struct redis_net *net, struct redis_node *node)

@@ -27,24 +27,34 @@ static bool talk(redisContext *ctx, struct redis_command **c, size_t n, bool ask
     for (size_t i = 0; i < n; i++) {
         void *ignored = NULL, *reply = NULL;
         errno = 0;
-        if ((asking && redisGetReply(ctx, &ignored) != REDIS_OK) || redisGetReply(ctx, &reply) != REDIS_OK) {
-            *ret_late = ctx->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
-            return false;
-        }
+        bool answered = (!asking || redisGetReply(ctx, &ignored) == REDIS_OK) && redisGetReply(ctx, &reply) == REDIS_OK;
+        *ret_late = !answered && ctx->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK);
         if (ignored)
             freeReplyObject(ignored);
+        if (!answered)
+            return false;
         c[i]->reply = reply;
     }
     return true;
 }
 
-/* 0, or -EHOSTUNREACH: the node is lost to all until it is found again. */
+static void set_patience(redisContext *ctx, unsigned ms)
+{
+    redisSetTimeout(ctx, (struct timeval){.tv_usec = ms * 1000});
+}
+
+/* 0, or -EHOSTUNREACH: the node is lost to all until it is found again; or, where this was hasty, it is too slow for that. */
 static int exchange(struct redis_net *net, struct redis_node *node, struct redis_command **c, size_t n, bool asking)
 {
-    bool used = true, late = false;
+    bool used = true, late = false, hasty = c[0]->hasty, asked = false;
     for (int attempt = 0; attempt < 2 && used && !late; attempt++) {
-        redisContext *ctx = redis_take(net, node, attempt > 0, &used);
+        redisContext *ctx = redis_take(net, node, attempt > 0, hasty, &used);
+        if (ctx && hasty)
+            set_patience(ctx, REDIS_HASTE_MS);
+        asked |= ctx != NULL;
         if (ctx && talk(ctx, c, n, asking, &late)) {
+            if (hasty)
+                set_patience(ctx, REDIS_TIMEOUT_MS);
             redis_put_back(net, node, ctx);
             return 0;
         }
@@ -53,7 +63,10 @@ static int exchange(struct redis_net *net, struct redis_node *node, struct redis
         for (size_t i = 0; i < n; i++)
             redis_command_fini(c[i]);
     }
-    redis_node_lost(net, node);
+    if (!hasty)
+        redis_node_lost(net, node);
+    else if (asked)
+        redis_node_slow(net, node);
     return -EHOSTUNREACH;
 }
 

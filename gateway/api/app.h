@@ -13,6 +13,7 @@
 struct app {
     struct meta *meta;
     struct objects *objects;
+    struct objects *near; /* the same with the shared cache before it, for what many read; NULL: objects */
     struct scanner *scanner; /* NULL: none */
     struct cache *cache;     /* what gateways share and may lose */
     struct events *events;       /* messages to and from other processes */
@@ -55,6 +56,10 @@ int auth_hash_password(const char *password, char **ret_phc);
 static inline const struct principal *principal_of(const struct call *c)
 {
     return c->principal;
+}
+static inline struct objects *objects_near(const struct app *app)
+{
+    return app->near ? app->near : app->objects;
 }
 static inline struct app *app_of(const struct call *c)
 {

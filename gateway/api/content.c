@@ -124,7 +124,7 @@ int content_chunk_get(struct app *app, const struct uuid *drive, const struct ha
     *ret = cache_find(app->content, &key);
     if (*ret)
         return 0;
-    int err = chunk_read(app->meta, app->objects, drive, h, room, ret);
+    int err = chunk_read(app->meta, objects_near(app), drive, h, room, ret);
     if (err) {
         chunk_data_unref(*ret);
         *ret = NULL;

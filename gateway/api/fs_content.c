@@ -25,7 +25,7 @@ static int stored_bytes(struct app *app, const struct uuid *drive, struct chunk_
         buf_append(ret, row->bytes, row->stored_size);
         return 0;
     }
-    int err = app->objects->ops->get(app->objects, row->pack, row->offset, row->stored_size, ret);
+    int err = objects_near(app)->ops->get(objects_near(app), row->pack, row->offset, row->stored_size, ret);
     if (err != -ENOENT)
         return err;
     struct chunk_row again;
@@ -33,7 +33,7 @@ static int stored_bytes(struct app *app, const struct uuid *drive, struct chunk_
     if (err)
         return err;
     if (again.pack[0])
-        err = app->objects->ops->get(app->objects, again.pack, again.offset, again.stored_size, ret);
+        err = objects_near(app)->ops->get(objects_near(app), again.pack, again.offset, again.stored_size, ret);
     else
         buf_append(ret, again.bytes, again.stored_size);
     chunk_row_fini(&again);

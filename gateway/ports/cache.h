@@ -1,8 +1,9 @@
 /* The port to a shared cache: small values that may vanish at any time, rates that all gateways keep together, and who is present where.
 
    Nothing that must be right depends on it: each caller goes on without it, only slower or per process. A `struct cache` may be used by any
-   thread (of a process that ignores SIGPIPE); calls may block for a moment (a store that stops answering: CACHE_PATIENCE_MS, once), so none is made on the event loop. A store
-   that is away costs nothing: calls then return -EHOSTUNREACH at once, and the adapter finds its way back by itself.
+   thread (of a process that ignores SIGPIPE); calls may block for a moment, so none is made on the event loop. A store that stops answering is waited for
+   once, for CACHE_PATIENCE_MS (get and put, which somebody waits for: CACHE_HASTE_MS); one that is away costs nothing: calls then return -EHOSTUNREACH at once,
+   and the adapter finds its way back by itself.
 
    Keys are made by the caller: 1 to CACHE_KEY_MAX bytes without a NUL. In a cluster a key lives on the node of its hash; a part in {braces}
    is hashed in the whole key's place, so that keys with the same one are together. */
@@ -17,6 +18,7 @@
 #define CACHE_VALUE_MAX (256u << 10)
 #define CACHE_DEVICE_MAX 128
 #define CACHE_PATIENCE_MS 100
+#define CACHE_HASTE_MS 10
 #define CACHE_GATEWAY_GONE_MS 60000 /* for so long a gateway that fell silent is listed as one */
 
 /* Something is taken from a key that refills. */

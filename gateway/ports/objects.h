@@ -45,4 +45,9 @@ const char *objects_url_wrong(const char *url); /* what is wrong with its form, 
 int objects_open(const char *url, struct objects **ret);
 int objects_dir_open(const char *dir, struct objects **ret);
 int objects_s3_open(const char *url, struct objects **ret);
+/* The same store with a cache before it: ranges of up to OBJECTS_CACHED_MAX bytes that were read once are read from there (for up to an hour: what is removed meanwhile, too). Keeps both,
+   which end after it. */
+#define OBJECTS_CACHED_MAX (128u << 10)
+struct cache;
+struct objects *objects_cached_new(struct objects *below, struct cache *cache);
 #endif

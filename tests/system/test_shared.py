@@ -4,7 +4,7 @@ import tempfile
 import time
 
 import pytest
-from harness import Second, wait_for
+from harness import Gateway, Second, wait_for
 from realserver import RealServer
 from test_stomp import token_for
 from wsclient import Stomp
@@ -120,3 +120,48 @@ def test_a_gateway_that_was_held_up_comes_back(gateway, second):
     assert message_about(listener, "laptop") == "online"
     wait_for(lambda: ("ann", "laptop") in present(second), "the device")
     laptop.close()
+
+
+# ---- content ----
+
+@pytest.fixture
+def store(folder):
+    s = RealServer("minio", os.path.join(folder, "store")).start()
+    yield s
+    s.kill()
+
+
+@pytest.fixture
+def on_store(folder, store, redis):
+    g = Gateway(os.path.join(folder, "on-store"), ["--objects", store.url, "--cache", redis.url])
+    g.checked = False  # its store is away at the end
+    yield g.start()
+    g.close()
+
+
+def content(gateway, path, *body):
+    a = gateway.api("PUT" if body else "GET", "/files/content" + gateway.query(drive=gateway.drive, path=path), body=body[0] if body else None)
+    return a.status if body else (a.status, a.body)
+
+
+@pytest.fixture
+def second_on_store(on_store):
+    g = Second(on_store)
+    g.checked = False
+    yield g.start()
+    g.close()
+
+
+def test_small_content_read_at_one_gateway_is_near_for_all(on_store, second_on_store, store):
+    second = second_on_store
+    files = {f"/small-{i}": os.urandom(100_000) for i in range(10)} | {"/large": os.urandom(1_000_000)}
+    for path, body in files.items():
+        assert content(on_store, path, body) == 201
+        assert content(on_store, path) == (200, body)
+    store.kill()
+    found = {path: content(second, path) for path in files}
+    near = [path for path in files if found[path][0] == 200]
+    assert near and "/large" not in near, "the busiest machine keeps some of them"
+    assert all(found[path] == (200, files[path]) if path in near else found[path][0] == 503 for path in files)
+    assert content(on_store, near[0], b"new") == 200  # so small that no store is needed
+    assert content(second, near[0]) == (200, b"new"), "what is near is never older than what was committed"

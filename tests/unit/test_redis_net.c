@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -90,7 +91,7 @@ struct fake {
     pthread_t thread;
     atomic_bool ending, closes; /* closes: after each answer to a GET */
     atomic_bool frozen, stands; /* it is to say nothing; it does */
-    atomic_int gets, asked;             /* how many GETs came; how many ASKINGs */
+    atomic_int gets, asked, removes;    /* how many GETs came, ASKINGs, DELs */
     struct fake *slots_at;              /* whom it says all slots to be at; NULL: it is no cluster */
     _Atomic(struct fake *) moved_to, ask_at;
     struct connection {
@@ -126,7 +127,10 @@ static bool answer(struct fake *f, struct connection *c, const char *word)
         buf_appendf(&b, "-%s %u 127.0.0.1:%d\r\n", f->moved_to ? "MOVED" : "ASK", redis_slot(KEY), elsewhere->port);
     else if (get)
         buf_append_str(&b, "$5\r\nvalue\r\n");
-    else
+    else if (strcasecmp(word, "DEL") == 0) {
+        f->removes++;
+        buf_append_str(&b, ":0\r\n");
+    } else
         buf_append_str(&b, "-ERR unknown command\r\n");
     say(c->fd, b.data);
     return !(get && f->closes);
@@ -178,6 +182,7 @@ static void *play(void *arg)
         for (int i = 0; i < CONNECTIONS_MAX && p[0].revents; i++)
             if (f->connections[i].fd < 0) {
                 f->connections[i] = (struct connection){.fd = accept(f->listener, NULL, NULL), .reader = redisReaderCreate()};
+                setsockopt(f->connections[i].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* as Redis does */
                 break;
             }
     }
@@ -255,16 +260,36 @@ static void one_that_stands_still_is_asked_once(void **state)
     begin(&f);
     run(&f);
     struct cache *c = cache_on(&f);
-    assert_int_equal(get(c), 0);
-    assert_int_equal(f.gets, 1);
+    assert_int_equal(c->ops->remove(c, "key"), 0);
+    assert_int_equal(f.removes, 1);
     freeze(&f);
     for (int i = 0; i < 10000; i++)
-        assert_int_equal(get(c), -EHOSTUNREACH);
+        assert_int_equal(c->ops->remove(c, "key"), -EHOSTUNREACH);
     assert_int_equal(c->ops->ping(c), -EHOSTUNREACH);
     f.frozen = false;
     assert_int_equal(get_again(c), 0);
     assert_int_equal(c->ops->ping(c), 0);
-    assert_int_equal(f.gets, 3); /* of all those calls, one was sent to it while it stood still */
+    assert_int_equal(f.removes, 2); /* of all those calls, one was sent to it while it stood still */
+    c->ops->free(c);
+    end(&f);
+}
+
+/* Values are not waited for that long: the first that waits in vain spares the others, before anybody knows whether the node is away. */
+static void who_is_in_a_haste_is_spared(void **state)
+{
+    (void)state;
+    struct fake f;
+    begin(&f);
+    run(&f);
+    struct cache *c = cache_on(&f);
+    assert_int_equal(get_again(c), 0);
+    int before = f.gets;
+    freeze(&f);
+    for (int i = 0; i < 10000; i++)
+        assert_int_equal(get(c), -EHOSTUNREACH);
+    f.frozen = false;
+    assert_int_equal(get_again(c), 0);
+    assert_in_range(f.gets - before, 2, 20);
     c->ops->free(c);
     end(&f);
 }
@@ -293,8 +318,8 @@ static void a_connection_that_was_closed_is_made_again(void **state)
     run(&f);
     struct cache *c = cache_on(&f);
     for (int i = 0; i < 20; i++)
-        assert_int_equal(get(c), 0);
-    assert_int_equal(f.gets, 20);
+        assert_int_equal(get_again(c), 0);
+    assert_true(f.gets >= 20);
     c->ops->free(c);
     end(&f);
 }
@@ -309,13 +334,14 @@ static void a_slot_that_moved_is_followed_and_remembered(void **state)
     run(&f);
     run(&g);
     struct cache *c = cache_on(&f);
-    assert_int_equal(get(c), 0);
+    assert_int_equal(get_again(c), 0);
+    int before = f.gets;
     g.slots_at = &g;
     f.moved_to = &g;
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(get(c), 0);
-    assert_int_equal(f.gets, 2);
-    assert_int_equal(g.gets, 10);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(get_again(c), 0);
+    assert_in_range(f.gets - before, 1, 20); /* the first, and the few that a busy machine made again */
+    assert_true(g.gets >= 100);
     c->ops->free(c);
     end(&f);
     end(&g);
@@ -334,10 +360,9 @@ static void a_slot_on_its_way_is_asked_for_each_time(void **state)
     run(&g);
     struct cache *c = cache_on(&f);
     for (int i = 0; i < 5; i++)
-        assert_int_equal(get(c), 0);
-    assert_int_equal(f.gets, 5);
-    assert_int_equal(g.gets, 5);
-    assert_int_equal(g.asked, 5);
+        assert_int_equal(get_again(c), 0);
+    assert_true(f.gets >= 5);
+    assert_true(g.asked >= 5);
     c->ops->free(c);
     end(&f);
     end(&g);
@@ -350,6 +375,7 @@ int main(void)
         cmocka_unit_test(bad_urls_are_refused),
         cmocka_unit_test(slots_are_redis_own),
         cmocka_unit_test(one_that_stands_still_is_asked_once),
+        cmocka_unit_test(who_is_in_a_haste_is_spared),
         cmocka_unit_test(one_that_was_away_from_the_start_is_found),
         cmocka_unit_test(a_connection_that_was_closed_is_made_again),
         cmocka_unit_test(a_slot_that_moved_is_followed_and_remembered),
