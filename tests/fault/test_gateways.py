@@ -1,0 +1,202 @@
+"""What happens to gateways that serve one drive together: killed, frozen, drained. What a mount of one has finished, a mount of another never sees otherwise."""
+import fcntl
+import os
+import threading
+import time
+
+import pytest
+
+from harness import Mounts, fuse_is_missing, wait_for
+from several import Several
+from test_cuts import Proxy, status
+
+
+class Way(Proxy):
+    """What nginx is: a mount's way to a gateway, which may be another one the next time."""
+
+    def __init__(self, gateway):
+        super().__init__(gateway.port)
+
+    def to(self, gateway):
+        self.target = gateway.port
+
+
+class Both:
+    """Two gateways, a mount at each, and each mount's way."""
+
+    def __init__(self, folder):
+        self.gateways = Several(os.path.join(folder, "gateways"))
+        self.at = self.gateways.one
+        self.mounts = Mounts(folder, self.gateways)
+        self.way = {name: Way(each) for name, each in self.at.items()}
+        try:
+            self.a, self.b = (self.mounts.mount(name, url=f"http://127.0.0.1:{way.port}") for name, way in self.way.items())
+            for m in (self.a, self.b):
+                wait_for(lambda: status(m)["lease"], "a cache lease")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        try:
+            for each in self.at.values():
+                if each.process and each.process.poll() is None:
+                    each.thaw()
+            self.mounts.close()
+        finally:
+            for way in self.way.values():
+                way.close()
+            self.gateways.close()
+
+
+@pytest.fixture
+def both(folder):
+    missing = fuse_is_missing()
+    if missing:
+        pytest.skip(missing)
+    b = Both(folder)
+    try:
+        yield b
+    finally:
+        b.close()
+
+
+def mode(mount, name="f"):
+    return os.lstat(mount / name).st_mode & 0o777
+
+
+def test_one_that_was_killed_is_waited_for_once(both):
+    a, b = both.a, both.b
+    open(a / "f", "w").close()
+    assert mode(b) == 0o644
+    both.way["b"].cut()  # its mount goes on with what it has, as long as its lease runs
+    both.at["b"].kill()
+    begin = time.monotonic()
+    os.chmod(a / "f", 0o600)
+    first = time.monotonic() - begin
+    assert not status(b)["lease"]  # it was waited for
+    begin = time.monotonic()
+    for i in range(50):
+        os.chmod(a / "f", 0o600 + i)
+    assert time.monotonic() - begin < first  # and is not any more
+    both.way["b"].to(both.at["a"])
+    both.way["b"].mend()
+    wait_for(lambda: status(b)["lease"], "a lease of the other gateway")
+    assert mode(b) == 0o600 + 49
+
+
+def test_one_that_is_frozen_makes_nobody_believe_the_old(both):
+    a, b = both.a, both.b
+    open(a / "f", "w").close()
+    assert mode(b) == 0o644
+    seen = []
+    both.at["b"].freeze()
+    frozen = time.monotonic()
+    os.chmod(a / "f", 0o600)
+    look = threading.Thread(target=lambda: seen.append(mode(b)))  # asks the frozen gateway
+    look.start()
+    for i in range(64):
+        os.chmod(a / "f", 0o700 + i)
+    time.sleep(max(0, frozen + 10 - time.monotonic()))
+    both.at["b"].thaw()
+    assert mode(b) == 0o700 + 63
+    look.join()
+    assert seen[0] == 0o600 or seen[0] >= 0o700, oct(seen[0])
+    wait_for(lambda: status(b)["lease"], "the lease of a thawed gateway")
+    for i in range(64):  # both are what they were
+        os.chmod(a / "f", 0o600 + i)
+        assert mode(b) == 0o600 + i
+
+
+def test_one_that_drains_hands_its_mounts_over(both):
+    a, b = both.a, both.b
+    with open(b / "f", "w") as f:
+        f.write("before")
+    fd = os.open(b / "f", os.O_RDWR)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    os.pwrite(fd, b"during", 0)
+    both.way["b"].to(both.at["a"])
+    both.at["b"].term()
+    for i in range(200):  # nobody notices
+        os.chmod(a / "f", 0o600 + i % 64)
+        assert mode(b) == 0o600 + i % 64, i
+    assert both.at["b"].process.wait(30) == 0
+    both.at["b"].ended = True
+    wait_for(lambda: status(b)["lease"], "a lease of the other gateway")
+    mine = os.open(a / "f", os.O_RDWR)
+    with pytest.raises(BlockingIOError):  # the lock has moved with its mount
+        fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+    fcntl.lockf(mine, fcntl.LOCK_EX)
+    assert os.pread(mine, 10, 0) == b"during"
+    os.close(mine)
+    begin = time.monotonic()
+    for i in range(20):
+        os.chmod(a / "f", 0o600 + i)
+    assert time.monotonic() - begin < 2  # it said bye: nobody waits until its interest is out
+
+
+def test_locks_of_a_mount_that_died_with_its_gateway_end(both):
+    a, b = both.a, both.b
+    open(a / "f", "w").close()
+    fd = os.open(b / "f", os.O_RDWR)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    both.at["b"].kill()
+    b.process.kill()
+    b.process.wait()
+    mine = os.open(a / "f", os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its time is not over
+
+    def taken():
+        try:
+            fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+    wait_for(taken, "the lock of the dead", 60)
+    os.close(mine)
+
+
+def test_whatever_dies_nobody_sees_the_old(both):
+    """One mount changes a file without a pause, the other looks without a pause; one gateway after the other is killed, and comes back."""
+    a, b = both.a, both.b
+    open(a / "f", "w").close()
+    done, stop, failures = [0], threading.Event(), []
+
+    def change():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            os.utime(a / "f", ns=(n, n))
+            done[0] = n
+
+    def look():
+        while not stop.is_set():
+            least = done[0]
+            seen = os.lstat(b / "f").st_mtime_ns
+            if not least <= seen < 10**12:
+                failures.append((least, seen))
+                return
+    threads = [threading.Thread(target=each) for each in (change, look)]
+    os.utime(a / "f", ns=(0, 0))
+    for t in threads:
+        t.start()
+    try:
+        for victim, other in (("b", "a"), ("a", "b"), ("b", "a")):
+            before = done[0]
+            wait_for(lambda: done[0] > before + 50, "some changes", 30)
+            both.way[victim].to(both.at[other])
+            both.at[victim].kill()
+            before = done[0]
+            wait_for(lambda: done[0] > before + 50, "changes without it", 30)
+            both.at[victim].start()
+            both.way[victim].to(both.at[victim])
+            both.way[victim].cut()  # back to its own
+            both.way[victim].mend()
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not failures
+    assert os.lstat(b / "f").st_mtime_ns == done[0]
