@@ -13,6 +13,7 @@
 #define RENEW_MAX 4096    /* drives at a time */
 #define FETCH_MAX 1000    /* changes; who missed more catches up by itself */
 #define LIVES_TICK_MS 5000
+#define GENERATION(seq) ((seq) >> 40)
 
 /* ---- hearing ---- */
 
@@ -89,7 +90,8 @@ static void fetch_read(void *arg)
     f->err = m->ops->snapshot(m, &f->drive, &tx);
     if (!f->err) {
         f->upto = tx->drive.seq;
-        f->cut = tx->drive.oldest_change > f->since;
+        /* What was told of a generation that has ended may not have happened: docs/protocol.md, changes?since. */
+        f->cut = tx->drive.oldest_change > f->since || GENERATION(tx->drive.seq) != GENERATION(f->since);
         if (!f->cut) {
             int err = m->ops->changes(tx, f->since, FETCH_MAX + 1, fetch_one, f);
             f->err = err < 0 ? err : 0;

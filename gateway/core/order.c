@@ -248,6 +248,18 @@ void order_granted(struct order *o, const struct uuid *drive, uint64_t seq, int6
     advance(o, d, now);
 }
 
+/* What is missing up to `upto` is nothing; what is held up to there is told. */
+static void pass(struct order *o, struct drive *d, uint64_t upto, int64_t now)
+{
+    while (d->held && d->held->first <= upto) {
+        if (d->position + 1 < d->held->first)
+            d->position = d->held->first - 1;
+        advance(o, d, now);
+    }
+    if (d->position < upto)
+        d->position = upto;
+}
+
 void order_fetched(struct order *o, const struct uuid *drive, uint64_t upto, bool ok, int64_t now)
 {
     struct drive *d = find(o, drive);
@@ -257,7 +269,7 @@ void order_fetched(struct order *o, const struct uuid *drive, uint64_t upto, boo
     if (!ok)
         d->fetch_at = now + ORDER_RETRY_MS;
     else if (d->placed && d->position < upto)
-        d->position = upto;
+        pass(o, d, upto, now);
     advance(o, d, now);
 }
 

@@ -148,8 +148,8 @@ def freeze_and_thaw(a, b):
     return 1000 * frozen, 1000 * thawed
 
 
-def bench_push(base, gateway, rounds=500):
-    """What an operation waits longer because another mount must acknowledge it, and that the other one is right at once."""
+def bench_push(base, gateway, other_gateway, rounds=500):
+    """What an operation waits longer because another mount, perhaps at another gateway, must acknowledge it, and that the other one is right at once."""
     a = subjects.Cairn(base, gateway, "push-a")
     try:
         def chmods():
@@ -162,7 +162,7 @@ def bench_push(base, gateway, rounds=500):
             return times
         check = lambda i: None  # noqa: E731
         alone = chmods()
-        b = subjects.Cairn(base, gateway, "push-b")
+        b = subjects.Cairn(base, other_gateway, "push-b")
         try:
             other = os.path.join(b.dir, "pushed")
             os.lstat(other)
@@ -208,7 +208,7 @@ def main(argv):
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
     parser.add_argument("--dir", help="a folder on the disk to measure (default: a temporary one)")
-    parser.add_argument("--on", metavar="DIR", help="load: the cluster that `scripts/cluster up --dir DIR` started, instead of an embedded gateway")
+    parser.add_argument("--on", metavar="DIR", help="load and push: the cluster that `scripts/cluster up --dir DIR` started, instead of an embedded gateway")
     for count, n in loads.COUNTS.items():
         parser.add_argument(f"--load-{count}", type=int, default=n, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -233,7 +233,7 @@ def main(argv):
                 json.dump(found, sys.stdout, indent=1)
                 print()
             return 1 if loads.failures(found["load"]) else 0
-        memory = {"gateway at rest": subjects.rss_mib(gateway.process.pid)}
+        memory = {} if args.on else {"gateway at rest": subjects.rss_mib(gateway.process.pid)}
         makers = {"disk": lambda: subjects.Disk(base), "passthrough": lambda: subjects.Passthrough(base, args.bin),
                   "cairn": lambda: subjects.Cairn(base, gateway)}
         if shutil.which("rclone"):
@@ -265,7 +265,7 @@ def main(argv):
         if "query" in wanted:
             found["query"] = bench_query(gateway)
         if "push" in wanted:
-            found["push"] = bench_push(base, gateway)
+            found["push"] = bench_push(base, gateway.one(1), gateway.one(2)) if args.on else bench_push(base, gateway, gateway)
         for title in ("memory MiB", "query", "push"):
             if title in found and not args.json:
                 print(f"\n{title}")

@@ -1,5 +1,6 @@
 """scripts/bench load: what a gateway bears, measured with cairn-load (tests/bench/load). On an embedded gateway of its own, or on a running cluster."""
 import hashlib
+import copy
 import json
 import os
 import random
@@ -15,12 +16,19 @@ class Cluster:
     """What `scripts/cluster up --dir DIR` started: everything about it stands in DIR/env."""
 
     def __init__(self, folder, bin_dir):
-        self.bin = bin_dir
+        self.bin, self.folder = bin_dir, folder
         with open(os.path.join(folder, "env")) as f:
             env = dict(line.strip().split("=", 1) for line in f if "=" in line)
         env = {k: v.strip("'\"") for k, v in env.items()}
         self.url, self.token, self.drive = env["CAIRN_URL"], env["CAIRN_TOKEN"], env["CAIRN_DRIVE"]
         self.pids = [int(v) for k, v in env.items() if k.startswith("CAIRN_GATEWAY_PID")]
+
+    def one(self, n):
+        """Gateway n of it, without nginx."""
+        one = copy.copy(self)
+        with open(os.path.join(self.folder, f"gateway-{n}", "url")) as f:
+            one.url = f.read().strip()
+        return one
 
     def close(self):
         pass

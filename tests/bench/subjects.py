@@ -189,7 +189,7 @@ class Cairn(Mounted):
         super().__init__(base)
 
     def command(self):
-        return [os.path.join(self.gateway.bin, "cairn"), "mount", "--foreground", "--drive", "bench", "--url", self.gateway.url,
+        return [os.path.join(self.gateway.bin, "cairn"), "mount", "--foreground", "--drive", getattr(self.gateway, "drive", "bench"), "--url", self.gateway.url,
                 "--cache-dir", os.path.join(self.base, "cache"), self.dir]
 
     def environment(self):

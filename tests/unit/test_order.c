@@ -121,6 +121,21 @@ static void numbers_without_a_row_are_passed(void **state)
     order_free(o);
 }
 
+static void what_was_read_behind_a_hole_is_told(void **state)
+{
+    (void)state;
+    struct order *o = setup();
+    uint64_t next_generation = UINT64_C(1) << 40;
+    order_add(o, &drive, next_generation + 3, next_generation + 3, "three", 100);
+    order_tick(o, 200);
+    assert_said("fetch 10; ");
+    order_add(o, &drive, next_generation + 1, next_generation + 1, "one", 210);
+    order_add(o, &drive, next_generation + 2, next_generation + 2, "two", 210);
+    order_fetched(o, &drive, next_generation + 3, true, 210);
+    assert_said("tell one; tell two; tell three; ");
+    order_free(o);
+}
+
 static void what_is_known_is_only_acknowledged(void **state)
 {
     (void)state;
@@ -367,6 +382,7 @@ int main(void)
         cmocka_unit_test(what_comes_early_waits_for_what_is_before_it),
         cmocka_unit_test(a_gap_is_read_after_a_while),
         cmocka_unit_test(numbers_without_a_row_are_passed),
+        cmocka_unit_test(what_was_read_behind_a_hole_is_told),
         cmocka_unit_test(what_is_known_is_only_acknowledged),
         cmocka_unit_test(a_repeat_waits_for_what_it_repeats),
         cmocka_unit_test(a_renewal_counts_when_all_before_it_was_told),
