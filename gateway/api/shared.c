@@ -82,6 +82,7 @@ static void *run(void *arg)
         pthread_mutex_unlock(&s->lock);
         if (s->app->cache->shared)
             say_spent(s);
+        metric_set(s->m_up, s->app->cache->ops->ping(s->app->cache) == 0);
         shared_presence_queue(s);
         shared_presence_beat(s, clock_boot_ms());
         struct timespec until = cond_deadline(TICK_MS);
@@ -99,6 +100,7 @@ struct shared *shared_new(struct app *app)
     struct shared *s = mem_alloc(sizeof *s);
     s->app = app;
     uuid_new(&s->gateway);
+    s->m_up = metric_get(METRIC_GAUGE, "cairn_cache_up", "", "1: the shared cache is there, all of it");
     pthread_mutex_init(&s->lock, NULL);
     cond_init(&s->wake);
     if (pthread_create(&s->thread, NULL, run, s) != 0)

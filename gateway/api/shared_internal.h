@@ -36,6 +36,7 @@ struct shared {
     /* the thread's alone */
     struct other *others;
     int64_t beat_at, put_at; /* boot ms: when the next is due */
+    struct metric *m_up;
 };
 
 #define HERE_KEY_LEN (sizeof(struct uuid) + CACHE_DEVICE_MAX + 1)

@@ -68,10 +68,16 @@ class Load:
 
 
 def health(gateway):
+    """Of the whole, and of the cache; it is up in any case."""
     a = gateway.api("GET", "/actuator/health", token="")
     assert a.status == 200
     assert gateway.api("GET", "/actuator/health/readiness", token="").status == 200
     return a.json["status"], a.json["components"]["cache"]["status"]
+
+
+def metric(gateway):
+    lines = gateway.api("GET", "/metrics", token="").body.decode().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("cairn_cache_up ")]
 
 
 def signal_all(redis, number):
@@ -112,6 +118,7 @@ def test_nothing_fails_and_all_comes_back(gateway, second, redis, how):
             signal_all(redis, signal.SIGSTOP)
         for g in gateways:
             wait_for(lambda g=g: health(g) == ("DEGRADED", "DOWN"), "the notice that it is away")
+        wait_for(lambda: metric(gateway) == ["0"], "the metric")
         load.goes_on()
         # each by itself: its own limits, its own devices
         assert guesses_until_refused(gateway, "nobody-1") >= 10
@@ -141,3 +148,24 @@ def test_a_gateway_starts_without_it(gateway, second, redis):
     assert second.api("GET", "/drives").status == 200
     redis.start()
     wait_for(lambda: health(second) == ("UP", "UP"), "the notice that it is there", 60)
+
+
+@pytest.mark.parametrize("redis", ["redis-cluster"], indirect=True)
+def test_one_node_of_three_is_away(gateway, second, redis):
+    """Two thirds of all keys are there still: nothing fails."""
+    with open(os.path.join(redis.folder, "pid")) as f:
+        node = int(f.read().split()[2])
+    load = Load(gateway, second)
+    try:
+        load.goes_on()
+        os.kill(node, signal.SIGSTOP)
+        for g in (gateway, second):
+            wait_for(lambda g=g: health(g) == ("DEGRADED", "DOWN"), "the notice that it is away")
+        load.goes_on()
+        os.kill(node, signal.SIGCONT)
+        for g in (gateway, second):
+            wait_for(lambda g=g: health(g) == ("UP", "UP"), "the notice that it is there again", 60)
+        load.goes_on()
+    finally:
+        os.kill(node, signal.SIGCONT)
+        load.end()
