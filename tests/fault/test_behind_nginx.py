@@ -1,0 +1,73 @@
+"""Gateways of a cluster are killed, drained, restarted one after another and frozen, under load: programs in mounts notice nothing, and no request of a client that retries fails."""
+import os
+import tempfile
+
+import pytest
+from harness import Mounts, fuse_is_missing
+from load import Load, in_two_mounts, upload
+from realcluster import RealCluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
+        c = RealCluster(os.path.join(folder, "cluster"))
+        try:
+            yield c.up("--gateways", "1", "--meta", f"sqlite:{folder}/meta.db")
+        finally:
+            c.down()
+
+
+@pytest.fixture
+def load(folder, cluster):
+    if fuse_is_missing():
+        pytest.skip(fuse_is_missing())
+    mounts, l = Mounts(folder, cluster), Load()
+    try:
+        a, b = mounts.mount("a"), mounts.mount("b")
+        l.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+        l.goes_on()
+        yield l
+        l.end()
+    finally:
+        l.ending = True
+        mounts.close()
+
+
+def gateways(cluster):
+    return cluster.inner.numbered("gateway")
+
+
+def test_killed(cluster, load):
+    for name in gateways(cluster):
+        cluster.act("kill", name)
+        if len(gateways(cluster)) > 1:
+            load.goes_on()
+        cluster.act("start", name)
+        load.goes_on()
+
+
+def test_drained(cluster, load):
+    for name in gateways(cluster):
+        cluster.act("stop", name)
+        if len(gateways(cluster)) > 1:
+            load.goes_on()
+        cluster.act("start", name)
+        load.goes_on()
+
+
+def test_restarted_one_after_another(cluster, load):
+    for _ in range(2):
+        cluster.inner.roll()
+        load.goes_on()
+
+
+def test_frozen(cluster, load):
+    for name in gateways(cluster)[:2]:
+        cluster.freeze(name)
+        try:
+            if len(gateways(cluster)) > 1:
+                load.goes_on()
+        finally:
+            cluster.thaw(name)
+        load.goes_on()
