@@ -13,7 +13,7 @@ def cluster():
     with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
         c = RealCluster(os.path.join(folder, "cluster"))
         try:
-            yield c.up("--gateways", "1", "--meta", f"sqlite:{folder}/meta.db")
+            yield c.up("--gateways", "3")
         finally:
             c.down()
 
