@@ -549,7 +549,7 @@ def test_urls_are_asked_for_as_they_should(gateway):
 
 
 @pytest.mark.parametrize("public", ["none"])
-def test_no_urls_where_the_store_is_not_for_clients(gateway):
+def test_no_urls_where_the_store_is_not_for_clients(gateway, public):
     begun, _ = initiate(gateway, "/file", NOISE[:2 * MIB])
     assert "uploadUrls" not in begun
 
@@ -571,7 +571,7 @@ def test_put_brings_to_the_store(gateway, folder):
 
 
 @pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}"])
-def test_put_where_clients_cannot_reach_the_store(gateway, folder):
+def test_put_where_clients_cannot_reach_the_store(gateway, folder, public):
     source = os.path.join(folder, "source")
     write(source, NOISE)
     cairn(gateway, folder, "put", source, "home:/file")
