@@ -74,15 +74,15 @@ class One(Client):
 
 
 class Several(Client):
-    """`a`, `b`, … in .one; a user `ann` who owns the drive `home`."""
+    """`a`, `b`, … in .one; a user `ann` who owns the drive `home`. objects: the URL of another store than a folder."""
 
-    def __init__(self, folder, names="ab"):
+    def __init__(self, folder, names="ab", objects=None):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.one = {}
         self.server = RealServer("postgres", os.path.join(self.folder, "postgres")).start()
         try:
-            self.stores = ["--meta", self.server.url, "--objects", f"file:{self.folder}/objects"]
+            self.stores = ["--meta", self.server.url, "--objects", objects or f"file:{self.folder}/objects"]
             self.admin("user", "add", self.user, "--password-stdin", input=self.password + "\n")
             self.admin("drive", "create", self.drive, "--owner", self.user)
             self.token = self.admin("user", "token", self.user, "--days", "1").stdout.strip()

@@ -193,13 +193,23 @@ static bool read_inline(struct reading *r, struct chunk_row *row)
 /* Lets small chunks come along while there is room, and of others where they are; what does not fit or cannot be read is fetched by the client itself. */
 static void read_along(struct reading *r, const struct chunk_ref *refs, size_t n)
 {
-    size_t tries = 0;
-    for (size_t i = 0; i < n && tries < READ_INLINE_TRIES && room_along(r); i++) {
+    const struct meta_ops *ops = r->app->meta->ops;
+    const struct uuid *drive = &r->tx->drive.id;
+    struct hash h[READ_INLINE_TRIES];
+    struct chunk_row found[READ_INLINE_TRIES];
+    size_t k = 0;
+    for (size_t i = 0; i < n && k < READ_INLINE_TRIES; i++)
+        if (!hash_is_zero(&refs[i].hash))
+            h[k++] = refs[i].hash;
+    if (k > 1 && r->direct && ops->chunks_find(r->app->meta, drive, h, k, found))
+        return;
+    for (size_t i = 0; i < k && room_along(r); i++) {
         CLEANUP(chunk_row_fini) struct chunk_row row = {0};
-        if (hash_is_zero(&refs[i].hash))
+        if (k > 1 && r->direct && found[i].pack[0] && found[i].stored_size > CHUNK_INLINE_MAX) { /* most of a large file: one question was enough */
+            read_place(r, &found[i]);
             continue;
-        tries++;
-        if (r->app->meta->ops->chunk_get(r->app->meta, &r->tx->drive.id, &refs[i].hash, &row))
+        }
+        if (ops->chunk_get(r->app->meta, drive, &h[i], &row))
             return;
         if (!read_inline(r, &row))
             read_place(r, &row);

@@ -15,8 +15,9 @@ import urllib.request
 import pytest
 
 from fsclient import Peer, sha256
-from harness import program, wait_for
+from harness import Mounts, fuse_is_missing, program, wait_for
 from realserver import RealServer
+from several import Several
 
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(24 * MIB)
@@ -317,6 +318,29 @@ class TestAnotherStore:
         write(a / "text", TEXT)
         assert read(b / "noise") == NOISE and read(b / "text") == TEXT
         assert passed(gateway) - before < MIB
+
+
+def test_several_gateways_move_no_content(folder, store):
+    """What one mount writes and another, at another gateway, reads passes neither of them."""
+    missing = fuse_is_missing()
+    if missing:
+        pytest.skip(missing)
+    several = Several(os.path.join(folder, "gateways"), objects=store.url)
+    try:
+        gateways = list(several.one.values())
+        mounts = Mounts(folder, gateways[0])
+        try:
+            a, b = mounts.mount("a"), mounts.mount("b", gateway=gateways[1])
+            before = sum(map(passed, gateways))
+            write(a / "noise", NOISE)
+            write(b / "text", TEXT)
+            assert read(b / "noise") == NOISE and read(a / "text") == TEXT
+            assert sum(map(passed, gateways)) - before < MIB
+            assert status(a)["directSentBytes"] == len(NOISE) and status(b)["directSentBytes"] == len(TEXT)
+        finally:
+            mounts.close()
+    finally:
+        several.close()
 
 
 # ---- as others might use it ----
