@@ -209,6 +209,8 @@ def main(argv):
     parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"))
     parser.add_argument("--dir", help="a folder on the disk to measure (default: a temporary one)")
     parser.add_argument("--on", metavar="DIR", help="load and push: the cluster that `scripts/cluster up --dir DIR` started, instead of an embedded gateway")
+    parser.add_argument("--loads", metavar="NAME,…", type=lambda text: text.split(","), default=loads.USUAL,
+                        help=f"load: which of {' '.join(loads.KNOWN)} (the last two only when named, and on a cluster)")
     for count, n in loads.COUNTS.items():
         parser.add_argument(f"--load-{count}", type=int, default=n, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -216,6 +218,9 @@ def main(argv):
     for n in args.names:
         if n not in known + ["load"]:
             parser.error(f"no bench named {n}: {' '.join(known)} load")
+    for n in args.loads:
+        if n not in loads.KNOWN:
+            parser.error(f"no load named {n}: {' '.join(loads.KNOWN)}")
     wanted = args.names or known
     for program, target in (("cairn", "cairn"), ("bench-passthrough", "bench-passthrough"), ("cairn-load", "cairn-load")):
         if not os.path.exists(os.path.join(args.bin, program)):
@@ -225,7 +230,8 @@ def main(argv):
     try:
         gateway = loads.Cluster(args.on, args.bin) if args.on else subjects.Gateway(base, args.bin)
         if "load" in wanted:
-            found["load"] = loads.bench_load(base, gateway, {k: getattr(args, f"load_{k}") for k in loads.COUNTS})
+            found["load"] = loads.bench_load(base, gateway, {k: getattr(args, f"load_{k}") for k in loads.COUNTS}, args.loads,
+                                             lambda text: print(text, file=sys.stderr, flush=True))
             if not args.json:
                 loads.print_loads(found["load"])
         if wanted == ["load"]:

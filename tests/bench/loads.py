@@ -20,8 +20,22 @@ class Cluster:
         with open(os.path.join(folder, "env")) as f:
             env = dict(line.strip().split("=", 1) for line in f if "=" in line)
         env = {k: v.strip("'\"") for k, v in env.items()}
+        self.env = env
         self.url, self.token, self.drive = env["CAIRN_URL"], env["CAIRN_TOKEN"], env["CAIRN_DRIVE"]
         self.pids = [int(v) for k, v in env.items() if k.startswith("CAIRN_GATEWAY_PID")]
+        self.direct = ",".join(v for k, v in sorted(env.items()) if k.startswith("CAIRN_GATEWAY_URL")) or self.url
+
+    def add_drive(self, name):
+        settings = {**os.environ, **{k: v for k, v in self.env.items() if k in ("CAIRN_META", "CAIRN_OBJECTS", "CAIRN_CACHE", "CAIRN_EVENTS")}}
+        made = subprocess.run([os.path.join(self.bin, "cairn-gateway"), "admin", "drive", "create", name, "--owner", self.env["CAIRN_USER"]], env=settings,
+                              capture_output=True, text=True)
+        if made.returncode and "exist" not in made.stderr:
+            raise RuntimeError(made.stderr)
+        return name
+
+    def raw_put(self, base, mib):
+        """The same chunks, put into the same store by curl, without a gateway."""
+        return raw_put_s3(base, self.env["CAIRN_OBJECTS"], mib)
 
     def one(self, n):
         """Gateway n of it, without nginx."""
@@ -64,8 +78,8 @@ class Load:
 
     def run(self, load, **options):
         """A load's result, with the processor time and the growth of memory that it cost the gateways."""
-        command = [self.program, load, "--url", self.gateway.url, "--token", self.gateway.token, "--json"]
-        for k, v in options.items():
+        command = [self.program, load, "--token", self.gateway.token, "--json"]
+        for k, v in {"url": self.gateway.url, **options}.items():
             command += ["--" + k.replace("_", "-"), str(v)]
         cpu, memory, peak = self.cpu_s(), self.memory_mib(), 0.0
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -132,34 +146,98 @@ def raw_put(base, mib, parallel=4):
     return seconds
 
 
+def raw_put_s3(base, objects, mib, parallel=4):
+    at = urllib.parse.urlsplit(objects)
+    query = dict(urllib.parse.parse_qsl(at.query))
+    block, config = random.Random(5).randbytes(4 << 20), []
+    for i in range(mib // 4):
+        path = os.path.join(base, f"raw-{i}")
+        with open(path, "wb") as f:
+            f.write(i.to_bytes(8, "little") + block[8:])
+        config.append(f'upload-file = "{path}"\nurl = "{query["endpoint"]}/{at.hostname}/bench-raw-{i}"\noutput = "/dev/null"')
+    command = ["curl", "-sSf", "--no-progress-meter", "-Z", "--parallel-max", str(parallel), "--aws-sigv4", f"aws:amz:{query.get('region', 'us-east-1')}:s3",
+               "--user", f"{at.username}:{at.password}", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-K", "-"]
+    begin = time.perf_counter()
+    subprocess.run(command, input="\n".join(config), text=True, check=True)
+    seconds = time.perf_counter() - begin
+    for i in range(mib // 4):
+        os.unlink(os.path.join(base, f"raw-{i}"))
+    return seconds
+
+
 def small(counts):
     """Counts for a smoke run: everything once, nothing that takes long."""
     return {k: max(1, v // 100) for k, v in counts.items()}
 
 
-COUNTS = {"connections": 64, "uploads": 1000, "downloads": 5000, "subscribers": 10000, "mib": 1024, "seconds": 500, "files": 200, "events": 1000}
+COUNTS = {"connections": 64, "uploads": 1000, "downloads": 5000, "subscribers": 10000, "mib": 1024, "seconds": 500, "files": 200, "events": 1000,
+          "sockets": 100_000, "drives": 100, "users": 10_000_000}
+USUAL = ["queries", "links", "uploads", "downloads", "large", "subscribers"]
+KNOWN = USUAL + ["sockets", "catalogue"]
 
 
-def bench_load(base, gateway, counts=None):
+class Bench:
+    """The loads, by name; each gives {what: result}."""
+
+    def __init__(self, base, gateway, counts, tell):
+        self.base, self.gateway, self.tell = base, gateway, tell
+        self.n = {**COUNTS, **(counts or {})}
+        self.load = Load(base, gateway)
+        self.drive = urllib.parse.quote(self.load.drive)
+        self.seconds = max(1, self.n["seconds"] // 100)
+        self.made = None
+
+    def files(self):
+        if self.made is None:
+            self.made = [(urllib.parse.quote(path), sha256) for path, sha256 in make_files(self.load, self.n["files"], 16 << 10)]
+        return self.made
+
+    def queries(self):
+        lines = [f"/api/v1/files?drive={self.drive}&path={p}" for p, _ in self.files()]
+        lines += [f"/api/v1/fs/v1/lookup?drive={self.drive}&parent=1&name={p[1:]}" for p, _ in self.files()]
+        targets = self.load.targets("queries", lines)
+        found = {"metadata queries": self.load.run("get", targets=targets, connections=self.n["connections"], seconds=self.seconds)}
+        if self.gateway.direct != self.gateway.url:
+            found["… past nginx"] = self.load.run("get", url=self.gateway.direct, targets=targets, connections=self.n["connections"], seconds=self.seconds)
+        return found
+
+    def links(self):
+        targets = self.load.targets("links", [f"/api/v1/files/download-url?drive={self.drive}&path={p}" for p, _ in self.files()])
+        return {"download URLs": self.load.run("get", targets=targets, connections=max(1, self.n["connections"] // 8), seconds=self.seconds)}
+
+    def uploads(self):
+        return {"uploads at once": self.load.run("upload", drive=self.load.drive, count=self.n["uploads"], prefix="/load-up", limit=120)}
+
+    def downloads(self):
+        targets = self.load.targets("contents", [f"/api/v1/files/content?drive={self.drive}&path={p} {h}" for p, h in self.files()])
+        return {"downloads at once": self.load.run("get", targets=targets, connections=self.n["downloads"], count=2 * self.n["downloads"], limit=120)}
+
+    def large(self):
+        raw = self.gateway.raw_put(self.base, self.n["mib"])
+        result = self.load.run("upload", drive=self.load.drive, count=1, size=self.n["mib"] << 20, chunk=4 << 20, parallel=4, prefix="/load-large", limit=120)
+        return {"one large upload": {**result, "rawSeconds": raw}}
+
+    def subscribers(self):
+        return {"subscribers": self.load.run("subscribe", drive=self.load.drive, connections=self.n["subscribers"], events=max(1, self.n["events"] // 50), limit=120)}
+
+    def sockets(self):
+        """Past nginx, since its connections count twice. Spread over drives, of which each has its subscribers; events are of the first."""
+        drives = [self.gateway.add_drive(f"socket-{i}") for i in range(self.n["drives"])]
+        result = self.load.run("subscribe", url=self.gateway.direct, drive=",".join(drives), connections=self.n["sockets"], sources=64,
+                               events=max(1, self.n["events"] // 50), limit=600)
+        return {f"sockets, {self.n['drives']} drives": result}
+
+    def catalogue(self):
+        import catalogue
+        return catalogue.bench(self.load, self.gateway, self.n["users"], self.tell)
+
+
+def bench_load(base, gateway, counts=None, names=None, tell=lambda text: None):
     """{load: result}"""
-    n = {**COUNTS, **(counts or {})}
-    load = Load(base, gateway)
-    made = make_files(load, n["files"], 16 << 10)
-    drive = urllib.parse.quote(load.drive)
-    path = urllib.parse.quote
+    b = Bench(base, gateway, counts, tell)
     found = {}
-    queries = [f"/api/v1/files?drive={drive}&path={path(p)}" for p, _ in made] + [f"/api/v1/fs/v1/lookup?drive={drive}&parent=1&name={path(p[1:])}" for p, _ in made]
-    seconds = max(1, n["seconds"] // 100)
-    found["metadata queries"] = load.run("get", targets=load.targets("queries", queries), connections=n["connections"], seconds=seconds)
-    links = load.targets("links", [f"/api/v1/files/download-url?drive={drive}&path={path(p)}" for p, _ in made])
-    found["download URLs"] = load.run("get", targets=links, connections=max(1, n["connections"] // 8), seconds=seconds)
-    found["uploads at once"] = load.run("upload", drive=load.drive, count=n["uploads"], prefix="/load-up")
-    contents = load.targets("contents", [f"/api/v1/files/content?drive={drive}&path={path(p)} {h}" for p, h in made])
-    found["downloads at once"] = load.run("get", targets=contents, connections=n["downloads"], count=2 * n["downloads"])
-    raw = raw_put(base, n["mib"])
-    found["one large upload"] = load.run("upload", drive=load.drive, count=1, size=n["mib"] << 20, chunk=4 << 20, parallel=4, prefix="/load-large", limit=120)
-    found["one large upload"]["rawSeconds"] = raw
-    found["subscribers"] = load.run("subscribe", drive=load.drive, connections=n["subscribers"], events=max(1, n["events"] // 50), limit=120)
+    for name in names or USUAL:
+        found.update(getattr(b, name)())
     return found
 
 
@@ -177,8 +255,9 @@ def print_loads(found):
     large = found.get("one large upload")
     if large:
         print(f"  one large upload: {large['seconds']:.2f} s; the store alone, 4 at a time: {large['rawSeconds']:.2f} s")
-    ws = found.get("subscribers")
-    if ws and ws["connections"]:
-        print(f"  subscribers: {ws['connections']} there at once, {(ws['peakMiB'] - ws['memoryMiB']) * 1024 / ws['connections']:.1f} KiB each in the gateway")
+    for what, ws in ((k, r) for k, r in found.items() if "subscribe" in r["rows"] and r["connections"]):
+        print(f"  {what}: {ws['connections']} there at once, {(ws['peakMiB'] - ws['memoryMiB']) * 1024 / ws['connections']:.1f} KiB each in the gateway")
+    for what, r in ((k, r) for k, r in found.items() if "postgresUsEach" in r):
+        print(f"  {what}: of the processor, each request cost the gateways {r['gatewayUsEach']:.0f} µs and PostgreSQL {r['postgresUsEach']:.0f} µs")
     for name, why in failures(found).items():
         print(f"  FAILED: {name}: {why}")

@@ -164,11 +164,20 @@ class Gateway:
         self.token = subprocess.run([program, "admin", "user", "token", "bench", "--days", "1", "--embedded", self.data],
                                     check=True, capture_output=True, text=True).stdout.strip()
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = self.direct = f"http://127.0.0.1:{self.port}"
         self.log = open(os.path.join(base, "gateway.log"), "ab")
         self.process = subprocess.Popen([program, "serve", "--embedded", self.data, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0"],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         wait_for(self.ready, "gateway")
+
+    def add_drive(self, name):
+        subprocess.run([os.path.join(self.bin, "cairn-gateway"), "admin", "drive", "create", name, "--owner", "bench", "--embedded", self.data],
+                       check=True, stdout=subprocess.DEVNULL)
+        return name
+
+    def raw_put(self, base, mib):
+        import loads
+        return loads.raw_put(base, mib)
 
     def ready(self):
         try:

@@ -19,21 +19,31 @@ uint64_t now_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-int client_init(struct client *c, const char *url, const char *token, unsigned sources, double limit_s)
+static int add_gateway(struct client *c, const char *url)
 {
     struct address at;
     const char *path;
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *list = NULL;
-    *c = (struct client){.token = token, .epoll_fd = -1};
-    if (url_parse(url, &at, &path) != 0 || getaddrinfo(at.host, at.port, &hints, &list) != 0) {
-        fprintf(stderr, "cairn-load: %s: not http://HOST:PORT\n", url);
+    if (c->n_to == CLIENT_GATEWAYS_MAX || url_parse(url, &at, &path) != 0 || getaddrinfo(at.host, at.port, &hints, &list) != 0)
         return -EINVAL;
-    }
-    memcpy(&c->to, list->ai_addr, sizeof c->to);
+    memcpy(&c->to[c->n_to++], list->ai_addr, sizeof *c->to);
     freeaddrinfo(list);
-    if ((ntohl(c->to.sin_addr.s_addr) >> 24) == 127)
-        c->sources = sources;
     snprintf(c->host, sizeof c->host, "%s:%s", at.host, at.port);
+    return 0;
+}
+
+int client_init(struct client *c, const char *url, const char *token, unsigned sources, double limit_s)
+{
+    *c = (struct client){.token = token, .epoll_fd = -1};
+    CLEANUP_FREE char *all = mem_strdup(url);
+    char *rest = all;
+    for (char *one; (one = strsep(&rest, ","));)
+        if (add_gateway(c, one) != 0) {
+            fprintf(stderr, "cairn-load: %s: not http://HOST:PORT[,…], %d at most\n", url, CLIENT_GATEWAYS_MAX);
+            return -EINVAL;
+        }
+    if ((ntohl(c->to[0].sin_addr.s_addr) >> 24) == 127)
+        c->sources = sources;
     c->end_us = now_us() + (uint64_t)(limit_s * 1e6);
     c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     return c->epoll_fd < 0 ? -errno : 0;
@@ -79,7 +89,7 @@ static int link_connect(struct link *l)
         if (bind(fd, (struct sockaddr *)&from, sizeof from) != 0)
             goto out;
     }
-    if (connect(fd, (struct sockaddr *)&c->to, sizeof c->to) != 0 && errno != EINPROGRESS)
+    if (connect(fd, (struct sockaddr *)&c->to[c->next_to++ % c->n_to], sizeof *c->to) != 0 && errno != EINPROGRESS)
         goto out;
     l->events = EPOLLIN | EPOLLOUT;
     struct epoll_event ev = {.events = l->events, .data.ptr = l};
@@ -130,8 +140,9 @@ void link_request(struct link *l, const char *method, const char *path, const ch
     l->head_only = strcmp(method, "HEAD") == 0;
     l->body.len = 0;
     buf_appendf(&l->out, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, path, l->client->host);
-    if (l->client->token)
-        buf_appendf(&l->out, "Authorization: Bearer %s\r\n", l->client->token);
+    const char *token = l->token ? l->token : l->client->token;
+    if (token)
+        buf_appendf(&l->out, "Authorization: Bearer %s\r\n", token);
     if (body || strcmp(method, "GET") != 0)
         buf_appendf(&l->out, "Content-Length: %zu\r\n", n);
     buf_appendf(&l->out, "%s\r\n", headers ? headers : "");

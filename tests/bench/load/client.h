@@ -13,6 +13,7 @@ struct link { /* one connection; the owner's to embed, zeroed */
     void (*on_answer)(struct link *l, int status); /* all of it is there; may send the next request */
     void (*on_message)(struct link *l, const char *p, size_t n); /* WebSocket */
     void (*on_failure)(struct link *l, const char *why); /* it is closed */
+    const char *token; /* another than the client's, NULL none; the owner's */
     uint64_t began_us; /* when the request was begun, or, for the first, the connection */
     struct buf body;
 
@@ -26,18 +27,20 @@ struct link { /* one connection; the owner's to embed, zeroed */
     struct http_head head;
 };
 
+#define CLIENT_GATEWAYS_MAX 64
 struct client {
     int epoll_fd;
     const char *token;
     char host[80];
-    struct sockaddr_in to;
+    struct sockaddr_in to[CLIENT_GATEWAYS_MAX]; /* connections are spread over them */
+    unsigned n_to, next_to;
     unsigned sources, next_source; /* addresses of 127/8 to come from, so that there are ports enough; 0: what the system picks */
     unsigned open, connecting;
     uint64_t end_us; /* everything ends then */
 };
 
 uint64_t now_us(void); /* CLOCK_MONOTONIC: the same in all processes */
-/* "http://HOST:PORT". Negative errno, told on stderr. */
+/* "http://HOST:PORT", several joined by commas. Negative errno, told on stderr. */
 int client_init(struct client *c, const char *url, const char *token, unsigned sources, double limit_s);
 void client_fini(struct client *c);
 /* Connects where it is not yet, and sends. path and headers ("Name: value\r\n…") may be of any origin that is trusted; body is copied. */

@@ -1,5 +1,5 @@
 /* Requests for a list of targets, by a number of connections, each with one at a time: queries, look-ups, links, downloads. A line of the file is
-   PATH [SHA256]; with a hash the body is checked. */
+   PATH [SHA256|- [TOKEN]]; with a hash the body is checked; with a token the request is that user's. */
 #include "common/hash.h"
 #include "common/mem.h"
 #include "load.h"
@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct target {
-    char *path;
+    char *path, *token;
     bool checked;
     struct hash sha256;
 };
@@ -34,19 +34,19 @@ struct run {
 static int read_targets(struct run *r)
 {
     CLEANUP_FILE FILE *f = fopen(r->o->targets, "re");
-    char line[9000], path[8192], hex[HASH_HEX_LEN + 1];
+    char line[12000], path[8192], hex[HASH_HEX_LEN + 1], token[2048];
     if (!f) {
         perror(r->o->targets);
         return -1;
     }
     while (fgets(line, sizeof line, f)) {
-        int n = sscanf(line, "%8191s %64s", path, hex);
+        int n = sscanf(line, "%8191s %64s %2047s", path, hex, token);
         if (n < 1)
             continue;
         if ((r->n_targets & (r->n_targets - 1)) == 0)
             r->targets = mem_realloc(r->targets, (r->n_targets ? 2 * r->n_targets : 1) * sizeof *r->targets);
         struct target *t = &r->targets[r->n_targets++];
-        *t = (struct target){.path = mem_strdup(path), .checked = n == 2};
+        *t = (struct target){.path = mem_strdup(path), .token = n == 3 ? mem_strdup(token) : NULL, .checked = n >= 2 && strcmp(hex, "-") != 0};
         if (t->checked && hash_parse(hex, &t->sha256) != 0)
             return -1;
     }
@@ -69,6 +69,7 @@ static void next(struct getter *g)
     g->target = &r->targets[r->next++ % r->n_targets];
     hash_stream_free(g->hash);
     g->hash = g->target->checked ? hash_stream_new() : NULL;
+    g->link.token = g->target->token;
     link_request(&g->link, r->o->method, g->target->path, NULL, r->body, r->body ? r->o->size : 0);
 }
 
@@ -136,8 +137,10 @@ void load_get(const struct options *o, unsigned part, unsigned parts, struct res
         link_close(&all[i].link);
         hash_stream_free(all[i].hash);
     }
-    for (size_t i = 0; i < r.n_targets; i++)
+    for (size_t i = 0; i < r.n_targets; i++) {
         free(r.targets[i].path);
+        free(r.targets[i].token);
+    }
     free(all);
     free(r.targets);
     free(r.body);

@@ -16,14 +16,15 @@
 #define LINKS_OF_A_PROCESS 15000u
 
 static const char help[] =
-    "usage: cairn-load get|upload|subscribe --url http://HOST:PORT --token TOKEN [OPTION…]\n"
+    "usage: cairn-load get|upload|subscribe --url http://HOST:PORT[,…] --token TOKEN [OPTION…]\n"
     "\n"
     "  get        requests for the paths of a file, with keep-alive; a body is checked where its line has a SHA-256\n"
     "  upload     uploads in flight at once: all begun, then all chunks, then all completed, then each read back and compared\n"
     "  subscribe  STOMP subscribers of /topic/file-changes, and files put into the first drive: how long until each is told\n"
     "\n"
+    "  --url             several, joined by commas: connections are spread over them\n"
     "  --connections N   connections (get 64, subscribe 100)\n"
-    "  --targets FILE    get: a line for each request: PATH [SHA256]\n"
+    "  --targets FILE    get: a line for each request: PATH [SHA256|- [TOKEN]]\n"
     "  --method M        get: another method than GET; with --size a body of so many bytes\n"
     "  --count N         get: requests (else --seconds, 5); upload: uploads at once (10)\n"
     "  --drive NAME      upload: where to; subscribe: one of them or several, joined by commas: subscribers are spread over them\n"
