@@ -6,7 +6,6 @@
 #include "gateway/server/server.h"
 
 #include <errno.h>
-#include <libwebsockets.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -206,9 +205,9 @@ int http_server_run(struct http_server *s)
 {
     s->now_ms = clock_boot_ms();
     http_server_timer(s, TICK_MS, tick, s);
-    int rc = 0;
-    while (!s->ended && rc >= 0) {
-        rc = lws_service(s->lws, 0);
+    bool runs = true;
+    while (!s->ended && runs) {
+        runs = ws_service_run(s);
         drain(s);
     }
     atomic_store(&s->draining, true);
@@ -222,7 +221,7 @@ int http_server_run(struct http_server *s)
     pthread_mutex_unlock(&s->lock);
     run_jobs(s); /* what came before; calls among them find their client gone */
     conn_bury(s);
-    return rc < 0 && !s->ended ? -EIO : 0;
+    return runs || s->ended ? 0 : -EIO;
 }
 
 /* ---- begin and end ---- */

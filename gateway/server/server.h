@@ -48,6 +48,7 @@ struct listener {
 };
 
 struct conn;
+struct ev_loop;
 struct lws;
 struct lws_context;
 struct lws_protocols;
@@ -76,6 +77,7 @@ struct http_server {
     unsigned n_sockets;   /* with clients: those with other gateways are not counted */
     struct ws *adopting;  /* being handed to libwebsockets right now */
     struct lws_context *lws;
+    struct ev_loop *loop; /* that it runs on; NULL: its own */
     struct lws_vhost *vhost;
     struct lws_protocols *lws_protocols;
     const struct ws_protocol *protocols;
@@ -201,6 +203,7 @@ int conn_release_fd(struct conn *c);        /* the socket is the caller's, the c
 
 /* ---- ws ---- */
 int ws_service_start(struct http_server *s); /* libwebsockets' context */
+bool ws_service_run(struct http_server *s);  /* waits for something, and does it. false: it can go on no longer */
 void ws_service_stop(struct http_server *s);
 bool ws_path_known(const struct http_server *s, const char *path, bool internal);
 void ws_upgrade(struct request *rq);         /* loop: a valid head with `Upgrade: websocket` for a known path */

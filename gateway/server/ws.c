@@ -6,6 +6,7 @@
 #include "gateway/server/server.h"
 
 #include <errno.h>
+#include <ev.h>
 #include <libwebsockets.h>
 #include <string.h>
 #include <utlist.h>
@@ -463,6 +464,32 @@ static void on_log(int level, const char *line)
     log_write(LOG_LEVEL_DEBUG, NULL, "libwebsockets: %.*s", (int)strcspn(line, "\n"), line);
 }
 
+/* On libev's loop, which is epoll: its own, poll, looks at every connection each time that something happens. */
+static void make_context(struct http_server *s, struct lws_context_creation_info *info)
+{
+    struct lws_context_creation_info plain = *info;
+    s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    void *loops[] = {s->loop};
+    info->foreign_loops = loops;
+    info->options |= LWS_SERVER_OPTION_LIBEV;
+    s->lws = s->loop ? lws_create_context(info) : NULL;
+    if (s->lws)
+        return;
+    if (s->loop)
+        ev_loop_destroy(s->loop);
+    s->loop = NULL;
+    log_warn("libwebsockets has no libev here (package libwebsockets-evlib-ev): many WebSockets will be slow");
+    s->lws = lws_create_context(&plain);
+}
+
+bool ws_service_run(struct http_server *s)
+{
+    if (!s->loop)
+        return lws_service(s->lws, 0) >= 0;
+    ev_run(s->loop, EVRUN_ONCE);
+    return true;
+}
+
 int ws_service_start(struct http_server *s)
 {
     static const lws_retry_bo_t none = {0}; /* ws_sweep does it */
@@ -483,7 +510,7 @@ int ws_service_start(struct http_server *s)
         .timeout_secs = HEAD_MS / 1000,
         .connect_timeout_secs = CONNECT_SECS,
     };
-    s->lws = lws_create_context(&info);
+    make_context(s, &info);
     if (!s->lws)
         return -ENOMEM;
     s->vhost = lws_get_vhost_by_name(s->lws, "default");
@@ -497,6 +524,9 @@ void ws_service_stop(struct http_server *s)
     if (s->lws)
         lws_context_destroy(s->lws);
     s->lws = NULL;
+    if (s->loop)
+        ev_loop_destroy(s->loop);
+    s->loop = NULL;
     while (s->sockets)
         ws_end(s->sockets);
     free(s->lws_protocols);
