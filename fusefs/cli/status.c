@@ -24,6 +24,17 @@ static void print_notices(const json_t *s)
     }
 }
 
+static void print_direct(const json_t *s)
+{
+    char fetched[32], brought[32];
+    const char *state = cli_text(s, "direct");
+    if (strcmp(state, "unreachable") == 0)
+        puts("  the object store cannot be reached from here: content goes through the gateway");
+    else if (strcmp(state, "on") == 0)
+        printf("  straight with the object store: fetched %s, brought %s\n", cli_size(cli_number(s, "directFetchedBytes"), fetched),
+               cli_size(cli_number(s, "directSentBytes"), brought));
+}
+
 static void print_status(const char *dir, const json_t *s)
 {
     char cached[32];
@@ -38,6 +49,7 @@ static void print_status(const char *dir, const json_t *s)
            writeback ? ", write-back" : "", read_only ? ", read-only" : "");
     print_waiting(s);
     printf("  cached: %s\n", cli_size(cli_number(s, "cachedBytes"), cached));
+    print_direct(s);
     print_notices(s);
 }
 

@@ -255,8 +255,7 @@ static int ask_place(struct remote *r, const struct encoded *e, json_t **ret_ans
     CLEANUP_JSON json_t *body = json_pack("{sss[o]}", "drive", r->drive, "chunks", chunk);
     int err = fs_post(r, "POST", "places", body, ret_answer);
     bool understood = !err && !jsonx_u64(*ret_answer, "seconds", &seconds) && !jsonx_arr(*ret_answer, "places", &places) && json_array_size(places) == 1;
-    if (!understood || seconds == 0)
-        direct_not_offered(&r->direct); /* an older gateway, or one whose store is not for clients */
+    direct_offered(&r->direct, understood && seconds); /* not an older gateway, nor one whose store is not for clients */
     if (!understood)
         return err == -EHOSTUNREACH ? err : -EAGAIN;
     *ret = json_array_get(places, 0);

@@ -72,13 +72,15 @@ bool direct_may_bring(struct direct *d)
         return false;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
     int64_t now = clock_boot_ms();
-    return now >= d->bring_again_ms && (d->again_ms == 0 || (!d->trying && now >= d->again_ms));
+    return d->offer != DIRECT_NOT_OFFERED && now >= d->bring_again_ms && (d->again_ms == 0 || (!d->trying && now >= d->again_ms));
 }
 
-void direct_not_offered(struct direct *d)
+void direct_offered(struct direct *d, bool offered)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-    d->bring_again_ms = clock_boot_ms() + BRING_PAUSE_S * 1000;
+    d->bring_again_ms = offered ? 0 : clock_boot_ms() + BRING_PAUSE_S * 1000;
+    if (offered && d->offer == DIRECT_UNKNOWN)
+        d->offer = DIRECT_OFFERED;
 }
 
 /* True: this thread may try, and says by try_end what came of it. */

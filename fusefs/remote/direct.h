@@ -34,7 +34,7 @@ bool direct_get(struct direct *d, const struct hash *h, void *ret, uint32_t size
 
 /* ---- bringing ---- */
 bool direct_may_bring(struct direct *d);
-void direct_not_offered(struct direct *d); /* places for new chunks, for a while */
+void direct_offered(struct direct *d, bool offered); /* places for new chunks; if not, none are asked for for a while */
 /* Brings p[0..n), of `size` plain bytes, to a URL, with these headers (an object). False: it is not there, as far as is known. */
 bool direct_put(struct direct *d, const char *url, const json_t *headers, const void *p, size_t n, uint32_t size);
 #endif

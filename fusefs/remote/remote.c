@@ -58,7 +58,7 @@ void remote_direct_figures(struct remote *r, struct remote_direct *ret)
     struct direct *d = &r->direct;
     *ret = (struct remote_direct){.fetched = atomic_load(&d->fetched), .sent = atomic_load(&d->sent)};
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-    ret->state = d->unwanted ? "off" : d->offer == DIRECT_NOT_OFFERED ? "not offered" : d->again_ms ? "unreachable" : "on";
+    ret->state = d->unwanted ? "off" : d->offer == DIRECT_NOT_OFFERED ? "not offered" : d->again_ms ? "unreachable" : d->offer == DIRECT_OFFERED ? "on" : "unknown";
 }
 
 bool remote_may_bring(struct remote *r)

@@ -147,7 +147,7 @@ int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len,
 /* Chunks straight from and to the object store: on, unless this says no. Before other threads use r. */
 void remote_set_direct(struct remote *r, bool on);
 struct remote_direct {
-    const char *state;      /* "on", "off" (not wanted), "not offered", "unreachable"; static */
+    const char *state;      /* "on", "off" (not wanted), "not offered", "unreachable", "unknown" (nothing was asked yet); static */
     uint64_t fetched, sent; /* plain bytes that did not pass the gateway */
 };
 void remote_direct_figures(struct remote *r, struct remote_direct *ret);

@@ -105,6 +105,7 @@ def test_a_mount_reads_from_the_store(gateway, mounts):
     assert read(a / "text") == TEXT
     assert passed(gateway) - before < MIB
     assert status(a)["direct"] == "on"
+    assert "straight with the object store: fetched 32.0 MiB, brought 0 B" in cairn(gateway, a.cache, "status", a.path)
     assert status(a)["directFetchedBytes"] == len(NOISE) + len(TEXT)
 
 
@@ -151,6 +152,7 @@ def test_a_store_that_clients_cannot_reach(gateway, mounts, folder, public):
     assert read(a / "noise") == NOISE
     assert status(a)["direct"] == "unreachable"
     assert status(a)["directFetchedBytes"] == 0
+    assert "the object store cannot be reached from here" in cairn(gateway, a.cache, "status", a.path)
     cairn(gateway, folder, "get", "home:/noise", os.path.join(folder, "got"))
     assert read(os.path.join(folder, "got")) == NOISE
 

@@ -339,7 +339,7 @@ static void places_to_bring_to_are_hints(void **state)
         const char *places, *state;
     } odd[] = {
         {"[null]", "on"},
-        {"[]", "on"},
+        {"[]", "unknown"},
         {"[{}]", "on"},
         {"[7]", "on"},
         {"[{\"there\":1}]", "on"},
