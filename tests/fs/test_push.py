@@ -11,7 +11,10 @@ import pytest
 
 from harness import wait_for
 
-ROUNDS = 10_000
+
+@pytest.fixture
+def rounds():
+    return 10_000
 
 
 @pytest.fixture
@@ -39,9 +42,9 @@ def exists(path):
         return False
 
 
-def test_create_and_unlink_past_a_cached_negative(pair):
+def test_create_and_unlink_past_a_cached_negative(pair, rounds):
     a, b = pair
-    for i in range(ROUNDS // 2):
+    for i in range(rounds // 2):
         assert not exists(b / "n"), i  # b's kernel holds the "no"
         open(a / "n", "x").close()
         assert exists(b / "n"), i      # …and now the "yes"
@@ -49,48 +52,48 @@ def test_create_and_unlink_past_a_cached_negative(pair):
     assert not exists(b / "n")
 
 
-def test_chmod(pair):
+def test_chmod(pair, rounds):
     a, b = pair
     open(a / "f", "w").close()
-    for i in range(ROUNDS):
+    for i in range(rounds):
         mode = 0o600 + i % 64
         os.chmod(a / "f", mode)
         assert os.lstat(b / "f").st_mode & 0o777 == mode, i
 
 
-def test_setxattr(pair):
+def test_setxattr(pair, rounds):
     a, b = pair
     open(a / "f", "w").close()
-    for i in range(ROUNDS):
+    for i in range(rounds):
         value = str(i).encode()
         os.setxattr(a / "f", "user.n", value)
         assert os.getxattr(b / "f", "user.n") == value, i
 
 
-def test_rename(pair):
+def test_rename(pair, rounds):
     a, b = pair
     open(a / "x0", "w").close()
-    for i in range(ROUNDS):
+    for i in range(rounds):
         old, new = f"x{i % 2}", f"x{(i + 1) % 2}"
         assert exists(b / old) and not exists(b / new), i
         os.rename(a / old, a / new)
-    assert exists(b / f"x{ROUNDS % 2}")
+    assert exists(b / f"x{rounds % 2}")
 
 
-def test_write_and_close(pair):
+def test_write_and_close(pair, rounds):
     a, b = pair
-    for i in range(ROUNDS):
+    for i in range(rounds):
         with open(a / "f", "w") as f:
             f.write(f"content {i}" + "." * (i % 300))
         with open(b / "f") as f:
             assert f.read() == f"content {i}" + "." * (i % 300), i
 
 
-def test_listing(pair):
+def test_listing(pair, rounds):
     a, b = pair
     os.mkdir(a / "d")
     names = set()
-    for i in range(ROUNDS // 5):
+    for i in range(rounds // 5):
         name = f"f{i % 50}"
         if name in names:
             os.unlink(a / f"d/{name}")
@@ -114,13 +117,13 @@ def test_both_ways_in_turn(pair):
         assert not exists(here / "d")
 
 
-def test_pages_of_an_open_mapped_file(pair):
+def test_pages_of_an_open_mapped_file(pair, rounds):
     a, b = pair
     size = 64 * 4096
     with open(a / "m", "wb") as f:
         f.write(bytes(size))
     with open(b / "m", "rb") as f, mmap.mmap(f.fileno(), size, prot=mmap.PROT_READ) as pages:
-        for i in range(ROUNDS // 10):
+        for i in range(rounds // 10):
             at = (i * 37 % 64) * 4096
             with open(a / "m", "r+b") as w:
                 w.seek(at)

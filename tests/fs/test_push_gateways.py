@@ -10,6 +10,12 @@ from test_push import leased
 
 
 @pytest.fixture
+def rounds():
+    """More than 10,000 changes in all."""
+    return 2_500
+
+
+@pytest.fixture
 def pair(folder):
     missing = fuse_is_missing()
     if missing:
