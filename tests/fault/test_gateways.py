@@ -1,4 +1,5 @@
 """What happens to gateways that serve one drive together: killed, frozen, drained. What a mount of one has finished, a mount of another never sees otherwise."""
+import errno
 import fcntl
 import os
 import threading
@@ -59,6 +60,14 @@ def both(folder):
         yield b
     finally:
         b.close()
+
+
+def try_lock(fd):
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def mode(mount, name="f"):
@@ -145,17 +154,78 @@ def test_locks_of_a_mount_that_died_with_its_gateway_end(both):
     b.process.kill()
     b.process.wait()
     mine = os.open(a / "f", os.O_RDWR)
-    with pytest.raises(BlockingIOError):
-        fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its time is not over
-
-    def taken():
-        try:
-            fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            return False
-    wait_for(taken, "the lock of the dead", 60)
+    assert not try_lock(mine)  # its time is not over
+    wait_for(lambda: try_lock(mine), "the lock of the dead", 60)
     os.close(mine)
+
+
+def test_one_that_was_frozen_for_long_tells_its_mounts_what_they_lost(both):
+    """The others have ended the sessions of its mounts; when it runs again, no program goes on under a lock that somebody else has."""
+    a, b = both.a, both.b
+    with open(a / "f", "w") as f:
+        f.write("before")
+    fd = os.open(b / "f", os.O_RDWR)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    os.pwrite(fd, b"under the lock", 0)  # not published
+    both.at["b"].freeze()
+    mine = os.open(a / "f", os.O_RDWR)
+    wait_for(lambda: try_lock(mine), "the lock of those that are frozen", 60)
+    assert os.pread(mine, 6, 0) == b"before"
+    os.pwrite(mine, b"after!", 0)
+    os.close(mine)
+    both.at["b"].thaw()
+
+    def knows():
+        try:
+            os.fsync(fd)
+        except OSError as e:
+            return e.errno == errno.EIO
+        return False
+    wait_for(knows, "b to know that its lock is lost")
+    with pytest.raises(OSError):
+        os.close(fd)
+    wait_for(lambda: status(b)["dirtyFiles"] == 0, "what b had written to be sent")
+    assert open(a / "f").read() == open(b / "f").read() == "after!"
+    sibling, = [n for n in os.listdir(a.path) if "conflict" in n]
+    assert open(a / sibling).read() == "under the lock"
+
+
+def test_a_rolling_restart_is_not_noticed(both):
+    """Each gateway is drained and comes back, twice, while programs work in both mounts."""
+    stop, failures, done = threading.Event(), [], {"a": 0, "b": 0}
+
+    def work(name, here, there):
+        try:
+            while not stop.is_set():
+                n = done[name] = done[name] + 1
+                path = f"{name}{n % 10}"
+                with open(here / path, "w") as f:
+                    f.write(f"{name} {n}")
+                with open(there / path) as f:
+                    assert f.read() == f"{name} {n}"
+                os.rename(here / path, here / (path + ".moved"))
+                assert not os.path.lexists(there / path)
+                os.unlink(there / (path + ".moved"))
+        except Exception as e:  # told below
+            failures.append((name, done[name], e))
+    threads = [threading.Thread(target=work, args=args) for args in (("a", both.a, both.b), ("b", both.b, both.a))]
+    for t in threads:
+        t.start()
+    try:
+        for gone, other in 2 * (("a", "b"), ("b", "a")):
+            both.way[gone].to(both.at[other])
+            both.at[gone].term()
+            assert both.at[gone].process.wait(40) == 0
+            before = dict(done)
+            wait_for(lambda: failures or all(done[n] > before[n] + 5 for n in done), "work on one gateway", 60)
+            both.at[gone].start()
+            both.way[gone].to(both.at[gone])
+            both.way[other].to(both.at[gone])  # all go there next: the other is drained
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not failures
 
 
 def test_whatever_dies_nobody_sees_the_old(both):

@@ -1,0 +1,97 @@
+"""The driver's protocol between mounts of two gateways. (Whole mounts: tests/fs/test_push_gateways.py; gateways that die: tests/fault/test_gateways.py.)"""
+import itertools
+import os
+import tempfile
+import time
+import types
+
+import pytest
+
+from fsclient import Peer
+from harness import wait_for
+from several import Several
+from test_fs_protocol import (  # noqa: F401  the same stories, between two gateways
+    lock, test_a_beat_is_answered_after_what_is_owed, test_a_lost_stream_is_waited_for_until_its_lease_is_out, test_a_repeat_waits_like_the_first, test_a_write_is_told_before_it_is_answered,
+    test_bye_is_waited_for_by_nobody, test_one_that_does_not_answer_is_waited_for_once, test_unlocking_is_told, test_without_a_lease_nobody_is_waited_for, timed)
+from wsclient import Stream
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def several():
+    with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
+        s = Several(os.path.join(folder, "gateways"))
+        try:
+            yield s
+        finally:
+            s.close()
+
+
+@pytest.fixture
+def drive(several):
+    name = f"drive{next(numbers)}"
+    several.admin("drive", "create", name, "--owner", several.user)
+    return name
+
+
+@pytest.fixture
+def two(several, drive):
+    """A writer at one gateway, and another mount, at the other one, whose stream acknowledges only what it is told to."""
+    writer, other = Peer(several.one["a"], drive), Peer(several.one["b"], drive)
+    stream = Stream(several.one["b"], other.info, since=other.info["seq"], acknowledge=False)
+    yield writer, other, stream
+    stream.close()
+
+
+def test_a_mount_is_not_told_of_what_it_does_at_another_gateway(several, two):
+    writer, _, stream = two
+    own = Stream(several.one["b"], writer.info, since=writer.info["seq"])
+    own.lease()
+    stream.acknowledge = True
+    writer.one(writer.create("a"))
+    stream.next("inval")
+    own.nothing("inval")
+    own.close()
+
+
+def test_a_batch_sent_again_to_the_other_gateway_waits_like_the_first(several, two):
+    writer, _, stream = two
+    stream.lease()
+    frame = writer.frame([writer.create("a")])
+    there = types.SimpleNamespace(**{**vars(writer), "gateway": several.one["b"]})
+    first = timed(lambda: writer.send(frame))
+    told = stream.next("inval")
+    again = timed(lambda: Peer.call(there, "POST", "/batch", headers=frame[0], body=frame[1]))
+    time.sleep(0.2)
+    assert not first.done and not again.done
+    stream.ack(told["seq"])
+    first.took(), again.took()
+    assert first.value.json == again.value.json
+    stream.nothing("inval")
+
+
+def test_locks_taken_after_the_end_of_the_session_end_too(several, two):
+    """Another gateway has ended it, and this one does not know yet."""
+    holder, other, _ = two
+    ino = holder.write("a", b"x")
+    away = types.SimpleNamespace(**{**vars(holder), "gateway": several.one["b"]})
+    assert Peer.call(away, "DELETE", "/mount" + several.query(drive=holder.drive, session=holder.session)).status == 204
+    wait_for(lambda: holder.batch(lock(ino, "w")) and True, "the lock")
+    assert other.batch(lock(ino, "w"))[0].get("error") == "EAGAIN"
+    wait_for(lambda: "error" not in other.batch(lock(ino, "w"))[0], "the lock of a session that had ended", 60)
+
+
+def test_a_session_keeps_its_locks_at_another_gateway(several, two):
+    holder, other, _ = two
+    ino = holder.write("a", b"x")
+    here = Stream(several.one["a"], holder.info, since=holder.get("seq").json["seq"])
+    holder.one(lock(ino, "w"))
+    here.close()
+    there = Stream(several.one["b"], holder.info, since=holder.get("seq").json["seq"], hello=False)
+    there.say(t="hello", drive=holder.drive, session=holder.session, since=0)
+    assert "fresh" not in there.next("welcome")
+    time.sleep(32)  # the first gateway has given its stream up by now
+    assert other.batch(lock(ino, "w"))[0]["error"] == "EAGAIN"
+    there.say(t="bye")
+    wait_for(lambda: "error" not in other.batch(lock(ino, "w"))[0], "the lock")
