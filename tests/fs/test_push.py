@@ -182,7 +182,7 @@ def test_two_mounts_in_one_directory_never_wait_for_each_other(pair):
     took = time.monotonic() - begin
     assert not failures
     assert os.listdir(a / "shared") == os.listdir(b / "shared") == []
-    assert took < 60, took  # 6,000 operations: a single wait for a lease each would be hours
+    assert took < 600, took  # 6,000 operations: a single wait for a lease each would be hours
 
 
 def test_a_name_made_in_both_at_once_is_made_once(pair):

@@ -95,3 +95,12 @@ def test_a_session_keeps_its_locks_at_another_gateway(several, two):
     assert other.batch(lock(ino, "w"))[0]["error"] == "EAGAIN"
     there.say(t="bye")
     wait_for(lambda: "error" not in other.batch(lock(ino, "w"))[0], "the lock")
+
+
+def test_a_gateway_that_was_frozen_for_long_sends_its_streams_away(several, two):
+    """Others may have ended their sessions: they are to ask."""
+    _, _, stream = two
+    several.one["b"].freeze()
+    time.sleep(27)
+    several.one["b"].thaw()
+    assert stream.next("closed")["code"] == 1012
