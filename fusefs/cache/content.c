@@ -67,9 +67,14 @@ static void become(struct content *c, const struct attr *a, uint64_t first)
     c->infected = a->quarantined;
 }
 
+static bool may_follow(const struct content *c)
+{
+    return !c->dirty && !c->key.of;
+}
+
 static bool is_newer(const struct content *c, const struct attr *a)
 {
-    return !c->dirty && !c->key.of && a->version > c->version;
+    return may_follow(c) && a->version > c->version;
 }
 
 struct content *content_get(struct store *s, const struct attr *a)
@@ -80,7 +85,10 @@ struct content *content_get(struct store *s, const struct attr *a)
         content_lock(c);
     else if (a->version)
         content_load(c);
-    if (is_newer(c, a))
+    uint32_t afresh = atomic_load(&s->afresh);
+    bool doubted = fresh || c->afresh != afresh; /* its version may be one that was lost: then the newest has a lower number */
+    c->afresh = afresh;
+    if (doubted ? may_follow(c) && a->version != c->version : is_newer(c, a))
         become(c, a, 0);
     else if (!c->dirty)
         c->mtime = a->mtime;
@@ -118,10 +126,16 @@ bool content_remote_changed(struct content *c, const struct attr *a, uint64_t fr
     return changes || found;
 }
 
-void content_revalidate(struct content *c, const struct attr *a)
+void store_start_afresh(struct store *s)
+{
+    atomic_fetch_add(&s->afresh, 1);
+}
+
+void content_revalidate(struct content *c, const struct attr *a, uint64_t as_of)
 {
     content_lock(c);
-    if (is_newer(c, a))
+    c->afresh = atomic_load(&c->store->afresh);
+    if (is_newer(c, a) || (may_follow(c) && a->version < c->version && c->version <= as_of))
         become(c, a, 0);
     else if (a->version == c->version)
         c->infected = a->quarantined;

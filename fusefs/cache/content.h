@@ -64,8 +64,10 @@ int content_publish(struct content *c, const struct op *extra, size_t n_extra, s
 /* A remote change: the newest version is now v with this size, or (quarantined) turned out to be infected. A clean content forgets its map from [from,to) on (chunks with the same hash stay);
    a dirty one stays on its base and will conflict. Never blocks on the network. Returns true if what readers see changes. */
 bool content_remote_changed(struct content *c, const struct attr *a, uint64_t from, uint64_t to);
-/* Nothing is known to be newest any more (lease lost): the map is checked at the next open by `a`. */
-void content_revalidate(struct content *c, const struct attr *a);
+/* Nothing is known to be newest any more. A version that was newest may be one that the gateway has lost (PostgreSQL failed over): what is not in memory with a node is compared at its next content_get. */
+void store_start_afresh(struct store *s);
+/* And at once, for what is: `a` as of seq as_of is the newest, unless a later one is known here already. */
+void content_revalidate(struct content *c, const struct attr *a, uint64_t as_of);
 /* The lock is lost under which it was written: what is dirty now becomes a sibling when it is committed. */
 void content_put_aside(struct content *c);
 /* The inode it belongs to now (after a conflict: the sibling's), and its version. */

@@ -72,6 +72,7 @@ struct content {
     pthread_mutex_t lock; /* guards all below up to the next blank line */
     pthread_cond_t changed;
     uint64_t version, base_size; /* of the base */
+    uint32_t afresh;             /* store.afresh when the version was last compared with the newest */
     uint64_t size;
     int64_t mtime;      /* local while dirty; 0: not known */
     uint32_t chunk_size; /* 0: has no content yet */
@@ -153,6 +154,7 @@ struct store {
 
     _Atomic uint64_t cached, unsent; /* bytes in backing files; dirty ones that the gateway does not have */
     _Atomic uint32_t tick;
+    _Atomic uint32_t afresh; /* how often the mount has started afresh */
     pthread_t keeper, publisher;
 };
 

@@ -34,11 +34,11 @@ static int read_map(struct content *c, const struct remote_want *w, unsigned tim
     return err;
 }
 
-/* The version that we had is no longer there: what is newest takes its place. */
-static void adopt(struct content *c, const struct remote_map *m)
+/* The version that we had, `gone`, is no longer there: what is newest takes its place, of a lower number too (it was lost), but not of what has become newer here meanwhile. */
+static void adopt(struct content *c, const struct remote_map *m, uint64_t gone)
 {
     content_freeze(c);
-    if (!c->dirty && m->version > c->version) {
+    if (!c->dirty && (m->version > c->version || c->version == gone)) {
         if (m->chunk_size != c->chunk_size)
             chunks_reset(c, m->size, m->chunk_size);
         else
@@ -76,7 +76,8 @@ void content_take_contents(struct content *c, const struct remote_map *m, const 
 
 static int fetch_map(struct content *c, uint64_t n, unsigned timeout_ms)
 {
-    struct remote_want w = {.ino = c->key.ino, .version = c->version, .first = n - n % MAP_PAGE};
+    uint64_t asked = c->version;
+    struct remote_want w = {.ino = c->key.ino, .version = asked, .first = n - n % MAP_PAGE};
     w.count = c->n_chunks - w.first < MAP_PAGE ? c->n_chunks - w.first : MAP_PAGE;
     bool fixed = c->key.of || c->dirty;
     CLEANUP(remote_read_fini) struct remote_read rd = {0};
@@ -93,7 +94,7 @@ static int fetch_map(struct content *c, uint64_t n, unsigned timeout_ms)
     if (m->ino != w.ino || m->first != w.first || (m->n && !chunk_size_valid(m->chunk_size)))
         return -EPROTO;
     if (m->version != c->version && w.version == 0)
-        adopt(c, m);
+        adopt(c, m, asked);
     if (m->version != c->version || n >= c->n_chunks)
         return 0; /* it moved on: the caller looks again */
     if (m->chunk_size != c->chunk_size || m->first + m->n <= n)

@@ -188,7 +188,7 @@ static int start(struct mount *m)
     err = open_session(m);
     if (err)
         return err;
-    struct sync_config sync = {.remote = m->remote, .replica = m->replica, .kernel = m->kernel, .strict = m->options.strict,
+    struct sync_config sync = {.remote = m->remote, .replica = m->replica, .kernel = m->kernel, .store = m->store, .strict = m->options.strict,
                                .on_unlocked = locks_unlocked, .on_session_lost = locks_session_lost, .ctx = m};
     m->sync = sync_start(&sync);
     return 0;

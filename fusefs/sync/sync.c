@@ -3,6 +3,7 @@
 #include "common/jsonx.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "fusefs/cache/content.h"
 #include "fusefs/sync/stream.h"
 
 #include <errno.h>
@@ -181,6 +182,7 @@ static int start_afresh(struct sync *s)
     if (err)
         return err;
     replica_empty(s->cfg.replica, seq);
+    store_start_afresh(s->cfg.store);
     struct inodes l = {0};
     replica_each(s->cfg.replica, with_content, &l);
     for (size_t i = 0; i < l.n && !err; i++) {
@@ -198,7 +200,7 @@ static int start_afresh(struct sync *s)
         struct content *c = n && n->content ? content_ref(n->content) : NULL;
         replica_unlock(s->cfg.replica);
         if (c) {
-            content_revalidate(c, &attr);
+            content_revalidate(c, &attr, as_of);
             content_unref(c);
         }
     }

@@ -16,6 +16,7 @@ struct sync_config {
     struct remote *remote;
     struct replica *replica;
     struct kernel *kernel;
+    struct store *store;
     bool strict;
     void (*on_unlocked)(void *ctx, uint64_t ino); /* a lock was released: on the stream's thread, must not block */
     void (*on_session_lost)(void *ctx);           /* the locks of this mount are gone: on any thread, never blocks on the network */

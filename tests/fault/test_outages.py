@@ -2,11 +2,10 @@
 import errno
 import os
 import tempfile
-import threading
-import time
 
 import pytest
 from harness import Mounts, fuse_is_missing, wait_for
+from load import Load, in_two_mounts, upload
 from realcluster import RealCluster
 
 MIB = 1 << 20
@@ -84,3 +83,67 @@ def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait
     wait_for(lambda: os.path.exists(b / "waits") and os.path.getsize(b / "waits") == len(more), "what waited in the journal", 60)
     assert read(b / "waits") == more
     assert put(cluster, "/refused", more).status == 201
+
+
+def databases(cluster):
+    return cluster.inner.numbered("postgres")
+
+
+def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_it_is_back(cluster, mounts):
+    a, b = mounts.mount("a", o="timeout=5"), mounts.mount("b", o="timeout=5")
+    write(a / "known", b"known" * 1000)
+    assert read(b / "known") == b"known" * 1000
+    for name in databases(cluster):
+        cluster.act("kill", name)
+    wait_for(lambda: readiness(cluster) == 503, "readiness")
+    status, components = health(cluster)
+    assert status == 503 and components["metadata"] == "DOWN"
+    refused = cluster.api("GET", "/files" + cluster.query(drive=cluster.drive, path="/known"))
+    assert refused.status == 503 and refused.headers["Retry-After"], refused
+    assert put(cluster, "/refused", b"x").status == 503
+
+    assert read(b / "known") == b"known" * 1000  # what is cached
+    assert os.path.getsize(a / "known") == 5000
+    with pytest.raises(OSError) as e:  # what is not
+        write(a / "new", b"x")
+    assert e.value.errno == errno.EIO
+
+    for name in databases(cluster):
+        cluster.act("start", name)
+    wait_for(lambda: all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway")), "recovery, by itself")
+    write(a / "after", b"after")
+    assert read(b / "after") == b"after"
+    assert put(cluster, "/refused", b"x").status == 201
+
+
+def test_a_restart_of_the_database_under_load_fails_nothing(cluster, mounts):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    load = Load()
+    load.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+    load.goes_on()
+    try:
+        for name in databases(cluster):
+            cluster.act("stop", name)
+            cluster.act("start", name)
+            load.goes_on()
+    finally:
+        load.end()
+
+
+def test_without_redis_and_rabbitmq_mounts_notice_nothing(cluster, mounts):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    load = Load()
+    load.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+    load.goes_on()
+    try:
+        for name in ("redis", "rabbitmq"):
+            cluster.act("kill", name)
+            load.goes_on(60)
+        wait_for(lambda: health(cluster) == (200, {"metadata": "UP", "objects": "UP", "cache": "DOWN", "events": "DOWN"}), "what health says")
+        assert readiness(cluster) == 200
+        for name in ("redis", "rabbitmq"):
+            cluster.act("start", name)
+            load.goes_on()
+        wait_for(lambda: set(health(cluster)[1].values()) == {"UP"}, "what health says", 60)
+    finally:
+        load.end()

@@ -169,7 +169,7 @@ static void step_remote(struct model *m)
         to = size > before ? size : before;
     }
     if (rnd(3) == 0)
-        content_revalidate(m->c, &a);
+        content_revalidate(m->c, &a, a.version);
     else if (gw_counts.conflicts % 2 == 0 && a.chunk_size == K64)
         content_remote_changed(m->c, &a, from, to);
     else

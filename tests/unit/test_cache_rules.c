@@ -120,6 +120,50 @@ static void only_what_the_gateway_has_is_evicted(void **state)
     close_content(c);
 }
 
+/* A database that failed over without its last commits: the newest version has a lower number than the one that was read. The fake gateway gives versions 1, 2, … out; here version 2 is lost. */
+static void a_version_that_was_lost_is_not_read_again(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *kept = pattern(K64, 4);
+    CLEANUP_FREE uint8_t *lost = pattern(K64, 5);
+    struct attr first = gw_write(7, kept, K64, K64), second = gw_write(7, lost, K64, K64);
+    assert_true(second.version > first.version);
+    struct content *open = open_content(&second);
+    assert_reads(open, lost, K64);
+    content_revalidate(open, &first, second.version - 1); /* told before the second was: says nothing of it */
+    assert_int_equal(content_version(open), second.version);
+    assert_reads(open, lost, K64);
+    store_start_afresh(store);
+    content_revalidate(open, &first, second.version + 100);
+    assert_int_equal(content_version(open), first.version);
+    assert_reads(open, kept, K64);
+    close_content(open);
+}
+
+static void a_version_that_was_lost_is_not_found_again_in_memory_or_on_the_disk(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *kept = pattern(K64, 6);
+    CLEANUP_FREE uint8_t *lost = pattern(K64, 7);
+    for (int reopened = 0; reopened < 2; reopened++) {
+        uint64_t ino = 7 + (uint64_t)reopened;
+        struct attr first = gw_write(ino, kept, K64, K64), second = gw_write(ino, lost, K64, K64);
+        struct content *c = open_content(&second);
+        assert_reads(c, lost, K64);
+        close_content(c);
+        if (reopened) {
+            store_close(store);
+            open_store(UINT64_C(1) << 30, false);
+        } else {
+            store_start_afresh(store);
+        }
+        c = open_content(&first);
+        assert_int_equal(content_version(c), first.version);
+        assert_reads(c, kept, K64);
+        close_content(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +171,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_journalled_is_not_written, setup, teardown),
         cmocka_unit_test_setup_teardown(readers_never_see_what_is_being_evicted, setup, teardown),
         cmocka_unit_test_setup_teardown(only_what_the_gateway_has_is_evicted, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_version_that_was_lost_is_not_read_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_version_that_was_lost_is_not_found_again_in_memory_or_on_the_disk, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
