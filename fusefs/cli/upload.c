@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define PARALLEL 4
-#define URLS_AT_ONCE 256
+#define URLS_AT_ONCE 1024 /* as many as a gateway gives */
 #define CHUNKS_WANTED 16384 /* a larger file gets larger chunks */
 #define WAIT_MS 60000       /* for a gateway that is away */
 
@@ -226,6 +226,8 @@ static bool bring(struct upload *u, uint64_t n, const char *bytes, uint32_t len)
     struct hash h;
     snprintf(key, sizeof key, "%llu", (unsigned long long)n);
     const json_t *place = json_object_get(u->urls, key);
+    if (len <= CHUNK_INLINE_MAX) /* the gateway keeps these in rows */
+        return false;
     if (!place || jsonx_str(place, "url", &url) || jsonx_obj(place, "headers", &headers))
         return false;
     hash_bytes(bytes, len, &h);

@@ -40,15 +40,13 @@ int upload_put_urls(struct app *app, struct buf *out, const struct upload_row *u
 {
     if (n == 0 || !direct_writes(app))
         return 0;
-    CLEANUP_FREE struct pending_row *rows = mem_calloc(n, sizeof *rows);
+    CLEANUP_FREE struct pending_row *rows = mem_calloc(n < UPLOAD_URLS_MAX ? n : UPLOAD_URLS_MAX, sizeof *rows);
     size_t k = 0;
     jout_open(out, "uploadUrls", '{');
-    for (size_t i = 0; i < n && k < DIRECT_PLACES_MAX; i++) {
+    for (size_t i = 0; i < n && k < UPLOAD_URLS_MAX; i++) {
         const struct upload_chunk_row *c = &chunks[i];
         struct pending_row *p = &rows[k];
         char number[24];
-        if (c->size <= CHUNK_INLINE_MAX)
-            continue;
         *p = (struct pending_row){.chunk = {.hash = c->sha256, .size = c->size, .stored_size = c->size, .codec = CODEC_RAW}};
         direct_begin(p, &u->drive, &u->user, URL_SECONDS);
         put_key(u, c->n, p->chunk.pack);

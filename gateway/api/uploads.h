@@ -4,6 +4,7 @@
 #define CAIRN_GATEWAY_API_UPLOADS_H
 #include "gateway/api/app.h"
 
+#define UPLOAD_URLS_MAX 1024 /* in one answer */
 #define UPLOAD_LIVES_NS (INT64_C(24) * 3600 * 1000000000)
 
 /* The session of the path's first parameter, its state as of now. False: a problem was filled. */
