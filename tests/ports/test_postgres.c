@@ -1,0 +1,227 @@
+/* What only PostgreSQL does: round trips, connections that break, a commit whose end is not seen, another timeline. On a real server ($CAIRN_TEST_META). */
+#include "tests/ports/meta_fixture.h"
+
+#include "gateway/adapters/pg_conn.h"
+#include "gateway/core/drive_queue.h"
+
+#include <arpa/inet.h>
+#include <libpq-fe.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A superuser's statements beside the store's own connections. */
+static void sql(const struct fixture *f, const char *text)
+{
+    PGconn *c = PQconnectdb(f->url);
+    assert_int_equal(PQstatus(c), CONNECTION_OK);
+    PGresult *res = PQexec(c, text);
+    ExecStatusType status = PQresultStatus(res);
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", text, PQerrorMessage(c));
+    PQclear(res);
+    PQfinish(c);
+}
+
+static void end_connections(const struct fixture *f)
+{
+    sql(f, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
+}
+
+/* ---- round trips ---- */
+
+#define OPS 500
+
+static void at_once(void *pool, void (*fn)(void *), void *arg)
+{
+    (void)pool;
+    fn(arg);
+}
+
+static uint64_t trips_of(struct fixture *f, struct op *ops, size_t n)
+{
+    CLEANUP_FREE struct op_result *results = mem_calloc(n, sizeof *results);
+    struct drive_queues *q = drive_queues_new(f->m, at_once, NULL, NULL);
+    struct drive_work w = {.drive = f->drive.id, .ops = ops, .n_ops = n, .results = results};
+    uint64_t before = pg_round_trips();
+    assert_int_equal(drive_queues_run(q, &w), 0);
+    uint64_t trips = pg_round_trips() - before;
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(results[i].error, 0);
+        op_result_fini(&results[i]);
+    }
+    drive_queues_free(q);
+    return trips;
+}
+
+static void a_batch_costs_a_handful_of_round_trips(void **state)
+{
+    struct fixture *f = *state;
+    static struct op ops[OPS];
+    static char names[OPS][16];
+    uint64_t first;
+    assert_int_equal(CALL(f, inodes_reserve, &f->drive.id, 2 * OPS, &first), 0);
+    for (size_t i = 0; i < OPS; i++) {
+        snprintf(names[i], sizeof names[i], "n%zu", i);
+        ops[i] = (struct op){.kind = OP_CREATE, .parent = 1, .name = names[i], .ino = first + i, .mode = S_IFREG | 0644};
+    }
+    uint64_t many = trips_of(f, ops, OPS);
+    assert_in_range(many, 1, 8);
+    strcpy(names[0], "alone");
+    ops[0].ino = first + OPS;
+    uint64_t one = trips_of(f, ops, 1);
+    assert_in_range(one, 1, 5);
+    print_message("%d operations: %d round trips; one: %d\n", OPS, (int)many, (int)one);
+}
+
+/* ---- connections that break ---- */
+
+static void a_connection_that_was_kept_may_be_broken(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(f->m->ops->ping(f->m), 0);
+    end_connections(f);
+    assert_int_equal(f->m->ops->ping(f->m), 0);
+    end_connections(f);
+    struct step s = step_begin(f, 0);
+    step_end(&s);
+    end_connections(f);
+    done(snapshot(f));
+    end_connections(f);
+    struct user_row u = f->user;
+    uuid_new(&u.id);
+    strcpy(u.name, "another");
+    assert_int_equal(CALL(f, user_add, &u), 0);
+}
+
+static void one_that_breaks_in_a_transaction_is_a_reason_to_do_it_again(void **state)
+{
+    struct fixture *f = *state;
+    struct step s = step_begin(f, 0);
+    make(&s, 1, "a", 10, S_IFREG);
+    end_connections(f);
+    struct rows *rows = s.rows;
+    int err = IN(s.tx, store, rows);
+    assert_true(err == 0 || err == -EAGAIN); /* it may only be sent */
+    assert_int_equal(s.tx->meta->ops->commit(s.tx), -EAGAIN);
+    rows_free(rows);
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(tx->drive.seq, s.seq - 1);
+    done(tx);
+}
+
+/* The commit takes its time, by a trigger that runs at its end; meanwhile something happens to the connection. */
+static void slow_commits(const struct fixture *f)
+{
+    sql(f, "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;"
+           "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON committed DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()");
+}
+
+static void wait_until_it_commits(const struct fixture *f)
+{
+    sql(f, "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep') LOOP "
+           "PERFORM pg_stat_clear_snapshot(); END LOOP; END $$");
+}
+
+static void *end_them(void *f)
+{
+    wait_until_it_commits(f);
+    end_connections(f);
+    return NULL;
+}
+
+static bool leads_to_server(int fd, int port)
+{
+    struct sockaddr_in a;
+    socklen_t n = sizeof a;
+    return getpeername(fd, (struct sockaddr *)&a, &n) == 0 && a.sin_family == AF_INET && ntohs(a.sin_port) == port;
+}
+
+/* As a cable that is cut: the server does not notice, and goes on. */
+static void *cut_them(void *arg)
+{
+    const struct fixture *f = arg;
+    int port = atoi(strrchr(f->url, ':') + 1);
+    wait_until_it_commits(f);
+    for (int fd = 3; fd < 256; fd++)
+        if (leads_to_server(fd, port))
+            shutdown(fd, SHUT_RDWR);
+    return NULL;
+}
+
+static int commit_while(struct fixture *f, void *(*what)(void *))
+{
+    pthread_t t;
+    struct step s = step_begin(f, 0);
+    make(&s, 1, "a", 10, S_IFREG);
+    step_store(&s);
+    assert_int_equal(pthread_create(&t, NULL, what, f), 0);
+    int err = s.tx->meta->ops->commit(s.tx);
+    pthread_join(t, NULL);
+    return err;
+}
+
+static void a_commit_that_was_ended_has_not_happened(void **state)
+{
+    struct fixture *f = *state;
+    slow_commits(f);
+    assert_int_equal(commit_while(f, end_them), -EAGAIN);
+    struct meta_tx *tx = snapshot(f);
+    struct entry_row e;
+    assert_int_equal(IN(tx, entry, 1, "a", 0, &e), -ENOENT);
+    done(tx);
+}
+
+static void a_commit_whose_end_was_not_seen_is_looked_up(void **state)
+{
+    struct fixture *f = *state;
+    slow_commits(f);
+    assert_int_equal(commit_while(f, cut_them), 0);
+    struct meta_tx *tx = snapshot(f);
+    struct entry_row e;
+    assert_int_equal(IN(tx, entry, 1, "a", 0, &e), 0);
+    done(tx);
+    struct step s = step_begin(f, 0); /* and nothing is left locked */
+    step_end(&s);
+}
+
+/* ---- another timeline ---- */
+
+static void another_timeline_starts_a_generation(void **state)
+{
+    struct fixture *f = *state;
+    struct step s = step_begin(f, 0);
+    uint64_t old = step_end(&s);
+    sql(f, "UPDATE drive SET lineage = '1:00000001'");
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(tx->drive.seq, old); /* nothing is new before the first write */
+    done(tx);
+    s = step_begin(f, 0);
+    assert_int_equal(s.seq, (UINT64_C(2) << 40) + 1);
+    step_end(&s);
+    tx = snapshot(f);
+    assert_int_equal(tx->drive.seq, s.seq);
+    assert_int_equal(tx->drive.prior_end, old);
+    assert_true(drive_row_follows(&tx->drive, old));
+    assert_false(drive_row_follows(&tx->drive, old + 1));
+    done(tx);
+    s = step_begin(f, 0);
+    assert_int_equal(s.seq, (UINT64_C(2) << 40) + 2);
+    step_end(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_batch_costs_a_handful_of_round_trips),
+        TEST(a_connection_that_was_kept_may_be_broken),
+        TEST(one_that_breaks_in_a_transaction_is_a_reason_to_do_it_again),
+        TEST(a_commit_that_was_ended_has_not_happened),
+        TEST(a_commit_whose_end_was_not_seen_is_looked_up),
+        TEST(another_timeline_starts_a_generation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
