@@ -23,7 +23,7 @@ struct postgres_tx {
     int64_t stored_time;
     struct uuid id;      /* under which it can be found when it is not known whether it was committed */
     bool joined;         /* a snapshot that a thread took within its own writing transaction: the connection is that one's */
-    bool new_generation;
+    int64_t generation_at; /* the database's clock: when its generation began, 0 the first */
 };
 static inline struct postgres_meta *postgres_of(struct meta *m)
 {

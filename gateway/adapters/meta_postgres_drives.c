@@ -33,7 +33,7 @@ void pg_get_drive(struct pg_query *q, struct drive_row *ret)
 static int add_rows(struct pg_conn *c, const struct drive_row *d, int64_t now)
 {
     PG_QUERY(q, c,
-             "WITH d AS (INSERT INTO drive (" PG_DRIVE_COLUMNS ", lineage) VALUES ($1, $2, $3, $4, $5, 0, $6, 1, $4::bigint + 1, 0, $7, 0, $8) ON CONFLICT (id) DO NOTHING) "
+             "WITH d AS (INSERT INTO drive (" PG_DRIVE_COLUMNS ", lineage, generation_at) VALUES ($1, $2, $3, $4, $5, 0, $6, 1, $4::bigint + 1, 0, $7, 0, $8, 0) ON CONFLICT (id) DO NOTHING) "
              "INSERT INTO inode (drive, " PG_ATTR_COLUMNS("") ", born, born_at, parent, children) "
              "VALUES ($1, $4, $9, 2, 0, 0, 0, 0, $7, $7, $7, $7, 0, 0, false, $5, $7, 0, 0) ON CONFLICT (drive, ino) DO NOTHING");
     pg_put_id(&q, &d->id);

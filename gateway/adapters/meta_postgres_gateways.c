@@ -86,6 +86,17 @@ static int renew_busy(struct meta *m, const struct renewal *r, size_t i)
     return take_seqs(&q, r);
 }
 
+/* Where the seqs of these drives were given on another cluster or timeline, a new generation starts at once: mounts must not go on from what may be lost. */
+static int start_generations(struct meta *m, size_t shard, const struct renewal *r)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c,
+             "UPDATE drive SET prior_end = seq, seq = ((seq >> 40) + 1) << 40, lineage = $2, generation_at = " PG_NOW_NS " WHERE id = ANY($1::uuid[]) AND lineage <> $2");
+    size_t n = put_open(&q, r);
+    pg_put_text(&q, c ? c->lineage : "");
+    return n ? pg_run(&q) : 0;
+}
+
 int postgres_interests_renew(struct meta *m, const struct uuid *gateway, const char *url, unsigned ms, const struct uuid *drives, size_t n, uint64_t *ret_seqs)
 {
     struct renewal r = {gateway, url, ms, drives, n, ret_seqs};
@@ -93,6 +104,8 @@ int postgres_interests_renew(struct meta *m, const struct uuid *gateway, const c
     size_t shards = pg_shards_count(postgres_of(m)->shards);
     for (size_t i = 0; i < n; i++)
         ret_seqs[i] = UINT64_MAX;
+    for (size_t i = 0; i < shards && !err; i++)
+        err = start_generations(m, i, &r);
     for (size_t i = 0; i < shards && !err; i++)
         err = renew_free(m, i, &r);
     for (size_t i = 0; i < n && !err; i++)

@@ -473,10 +473,10 @@ static void forget_committed(struct storing *s, int64_t before)
     pg_later(&q);
 }
 
-static void update_drive(struct storing *s, const struct drive_row *d)
+static void update_drive(struct storing *s, const struct drive_row *d, int64_t generation_at)
 {
     STATEMENT(q, s,
-              "UPDATE drive SET seq = $2, used = $3, files = $4, last_time = $5, next_ino = greatest(next_ino, $6), lineage = $7, prior_end = $8 WHERE id = $1");
+              "UPDATE drive SET seq = $2, used = $3, files = $4, last_time = $5, next_ino = greatest(next_ino, $6), lineage = $7, prior_end = $8, generation_at = $9 WHERE id = $1");
     pg_put_seq(&q, d->seq);
     pg_put_seq(&q, d->used);
     pg_put_seq(&q, d->files);
@@ -484,6 +484,7 @@ static void update_drive(struct storing *s, const struct drive_row *d)
     pg_put_seq(&q, d->next_ino);
     pg_put_text(&q, s->c->lineage);
     pg_put_seq(&q, d->prior_end);
+    pg_put_int(&q, generation_at);
     pg_later(&q);
 }
 
@@ -498,7 +499,7 @@ static void store_drive(struct storing *s, struct postgres_tx *tx)
         store_moment(s, tx->stored_time / SECOND, tx->stored_seq);
         forget_committed(s, tx->base.now - COMMITTED_KEPT_NS);
     }
-    update_drive(s, d);
+    update_drive(s, d, tx->generation_at);
     tx->base.drive = *d;
     tx->stored_seq = d->seq;
     tx->stored_time = d->last_time;

@@ -9,6 +9,7 @@
 
 #define RESOLVE_MS 10000 /* how long a commit whose end was not seen is asked about */
 #define GENERATION(seq) ((seq) >> 40)
+#define LOST_INTEREST_NS INT64_C(4000000000) /* longer than an interest holds (core/order.h) */
 
 static _Thread_local struct postgres_tx *writing; /* of this thread */
 
@@ -81,6 +82,7 @@ int pg_tx_end(struct pg_conn *c, int err)
 struct begun {
     struct drive_row drive;
     int64_t now;
+    int64_t generation_at;
     bool other; /* the seqs were given on another cluster or timeline */
     struct interest_row *interests;
     size_t n_interests;
@@ -99,11 +101,22 @@ static int take_interests(struct pg_query *q, struct begun *ret)
     return err;
 }
 
+/* On the former cluster or timeline a gateway may have written an interest that is lost, as commits are: this stands for it, as long as it can hold. Nobody answers for
+   it, so it is waited for. */
+static void add_lost_interest(struct postgres_tx *tx)
+{
+    struct meta_tx *b = &tx->base;
+    if (!tx->generation_at || b->now - tx->generation_at > LOST_INTEREST_NS)
+        return;
+    b->interests = mem_realloc(b->interests, (b->n_interests + 1) * sizeof *b->interests);
+    b->interests[b->n_interests++] = (struct interest_row){.until = tx->generation_at};
+}
+
 static int lock_drive(struct pg_conn *c, const struct uuid *drive, struct begun *ret)
 {
     run_later(c, "BEGIN");
     run_later(c, "SET LOCAL idle_in_transaction_session_timeout = '2s'"); /* a gateway that is frozen must not stop a drive */
-    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS ", lineage <> $2 FROM drive WHERE id = $1 FOR UPDATE");
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS ", lineage <> $2, generation_at FROM drive WHERE id = $1 FOR UPDATE");
     pg_put_id(&q, drive);
     pg_put_text(&q, c->lineage);
     pg_send(&q);
@@ -117,6 +130,7 @@ static int lock_drive(struct pg_conn *c, const struct uuid *drive, struct begun 
     pg_get_drive(&q, &ret->drive);
     ret->now = pg_int(&q);
     ret->other = pg_bool(&q);
+    ret->generation_at = pg_int(&q);
     return take_interests(&interests, ret);
 }
 
@@ -137,7 +151,7 @@ static void start_generation(struct postgres_tx *tx)
     struct drive_row *d = &tx->base.drive;
     d->prior_end = d->seq;
     d->seq = (GENERATION(d->seq) + 1) << 40;
-    tx->new_generation = true;
+    tx->generation_at = tx->base.now;
     tx->stored_seq = d->seq; /* the moment that is stored with the first change of it */
 }
 
@@ -159,8 +173,10 @@ static int begin_once(struct meta *m, const struct uuid *drive, struct meta_tx *
     tx->base.interests = b.interests;
     tx->base.n_interests = b.n_interests;
     uuid_new(&tx->id);
+    tx->generation_at = b.generation_at;
     if (b.other)
         start_generation(tx);
+    add_lost_interest(tx);
     writing = tx;
     *ret = &tx->base;
     return 0;

@@ -210,7 +210,31 @@ static void another_timeline_starts_a_generation(void **state)
     done(tx);
     s = step_begin(f, 0);
     assert_int_equal(s.seq, (UINT64_C(2) << 40) + 2);
+    assert_int_equal(s.tx->n_interests, 1); /* one that may be lost is still waited for */
+    assert_true(uuid_is_zero(&s.tx->interests[0].gateway));
     step_end(&s);
+    sql(f, "UPDATE drive SET generation_at = generation_at - 10000000000");
+    s = step_begin(f, 0);
+    assert_int_equal(s.tx->n_interests, 0);
+    step_end(&s);
+}
+
+static void a_renewed_interest_starts_a_generation(void **state)
+{
+    struct fixture *f = *state;
+    struct uuid gateway;
+    uint64_t seq;
+    uuid_new(&gateway);
+    struct step s = step_begin(f, 0);
+    uint64_t old = step_end(&s);
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, &f->drive.id, 1, &seq), 0);
+    assert_int_equal(seq, old);
+    sql(f, "UPDATE drive SET lineage = '1:00000001'");
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, &f->drive.id, 1, &seq), 0);
+    assert_int_equal(seq, UINT64_C(2) << 40);
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(tx->drive.prior_end, old);
+    done(tx);
 }
 
 int main(void)
@@ -222,6 +246,7 @@ int main(void)
         TEST(a_commit_that_was_ended_has_not_happened),
         TEST(a_commit_whose_end_was_not_seen_is_looked_up),
         TEST(another_timeline_starts_a_generation),
+        TEST(a_renewed_interest_starts_a_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

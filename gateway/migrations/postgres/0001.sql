@@ -58,7 +58,7 @@ CREATE INDEX member_drive ON member (drive);
 -- ---- a shard: one row a drive ----
 
 -- lineage: the cluster and timeline on which seqs were given last; another one may have lost some, and starts a new generation. prior_end: the last seq
--- of the generation before.
+-- of the generation before. Interests that were written on the former may be lost, too: for so long as one could hold, there is one of nobody's (meta_postgres_tx.c).
 CREATE TABLE drive (
   id uuid PRIMARY KEY,
   owner uuid NOT NULL,
@@ -72,7 +72,8 @@ CREATE TABLE drive (
   oldest_change bigint NOT NULL,
   last_time bigint NOT NULL,
   lineage text NOT NULL,
-  prior_end bigint NOT NULL
+  prior_end bigint NOT NULL,
+  generation_at bigint NOT NULL -- when it began; 0: it is the first
 ) WITH (fillfactor = 50);
 
 -- Transactions that were committed lately: a gateway that lost its connection while it committed finds out here.
