@@ -19,6 +19,8 @@ struct admin {
 int admin_failed(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* says it; 1 */
 int admin_errno(int err, const char *what);
 int admin_user(const struct admin *a, const char *name, struct user_row *ret); /* 0, or says why not: 1 */
+/* The one drive that the first argument names: by its id, else by its name (of --owner, if given). 0, or says why not: 1. */
+int admin_find_drive(const struct admin *a, struct drive_row *ret);
 void admin_print(json_t *v); /* one line on stdout; takes the reference */
 int admin_user_add(const struct admin *a);
 int admin_user_list(const struct admin *a);
@@ -30,6 +32,9 @@ int admin_drive_create(const struct admin *a);
 int admin_drive_list(const struct admin *a);
 int admin_drive_quota(const struct admin *a);
 int admin_drive_rename(const struct admin *a);
+int admin_drive_move(const struct admin *a);
+int admin_shard_add(const struct admin *a);
+int admin_shard_list(const struct admin *a);
 int admin_changes_trim(const struct admin *a);
 int admin_fsck(const struct admin *a);
 int admin_scrub(const struct admin *a);

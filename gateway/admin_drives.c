@@ -81,8 +81,7 @@ int admin_drive_list(const struct admin *a)
 
 /* ---- changes ---- */
 
-/* The one drive that the first argument names: by its id, else by its name (of --owner, if given). 0, or says why not: 1. */
-static int find_drive(const struct admin *a, struct drive_row *ret)
+int admin_find_drive(const struct admin *a, struct drive_row *ret)
 {
     CLEANUP(admin_drives_fini) struct drives all = {0};
     const char *name = a->args[0];
@@ -115,7 +114,7 @@ int admin_drive_quota(const struct admin *a)
         admin_failed("\"%s\" is no size: bytes, with K, M, G or T; or none", a->args[1]);
         return 2;
     }
-    int status = find_drive(a, &d);
+    int status = admin_find_drive(a, &d);
     if (status)
         return status;
     int err = a->meta->ops->drive_quota(a->meta, &d.id, quota);
@@ -128,7 +127,7 @@ int admin_drive_rename(const struct admin *a)
     const char *wrong = config_drive_name_wrong(a->args[1]);
     if (wrong)
         return admin_failed("\"%s\": %s", a->args[1], wrong);
-    int status = find_drive(a, &d);
+    int status = admin_find_drive(a, &d);
     if (status)
         return status;
     int err = a->meta->ops->drive_rename(a->meta, &d.id, a->args[1]);
@@ -144,7 +143,7 @@ int admin_changes_trim(const struct admin *a)
         admin_failed("--keep N must be given");
         return 2;
     }
-    int status = find_drive(a, &d);
+    int status = admin_find_drive(a, &d);
     if (status)
         return status;
     /* to keep none is to forget all that is older than the end of time */

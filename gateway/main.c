@@ -18,7 +18,7 @@ static const struct program_verb {
     {"worker", NULL, VERB_WORKER, "run the background jobs (an embedded gateway runs them itself)"},
     {"migrate", NULL, VERB_MIGRATE, "bring the database's schema up to date"},
     {"config", "check", VERB_CONFIG_CHECK, "check the options of serve, and print what is in effect"},
-    {"admin", NULL, VERB_ADMIN, "users and drives"},
+    {"admin", NULL, VERB_ADMIN, "users, drives and shards"},
 };
 #define N_VERBS (sizeof verbs / sizeof *verbs)
 

@@ -57,12 +57,27 @@ int pg_tx_end(struct pg_conn *c, int err);
 int pg_shards_open(const char *url, struct pg_shards **ret); /* finds the others in the catalogue, and migrates each */
 void pg_shards_free(struct pg_shards *s);
 struct pg_pool *pg_shards_catalogue(struct pg_shards *s);
+struct pg_pool *pg_shards_named(struct pg_shards *s, const char *name); /* NULL: there is none */
 size_t pg_shards_count(struct pg_shards *s);
 struct pg_pool *pg_shards_at(struct pg_shards *s, size_t i);
 /* That of a drive. NULL: the drive is not known, or the catalogue cannot be reached (*ret_err). */
 struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err);
-/* It was not where it was thought to be: the catalogue is asked anew. False: it was asked just now. */
-bool pg_shards_forget(struct pg_shards *s, const struct uuid *drive);
+/* A drive was not where it was thought to be: the catalogue is asked anew. 1: try again (while it is being moved, after a moment); 0: it is nowhere; -EHOSTUNREACH: its move does not end. */
+struct pg_search { /* zeroed at first */
+    unsigned tries;
+    char shard[64];
+};
+int pg_shards_search(struct pg_shards *s, const struct uuid *drive, struct pg_search *search);
+/* fn(…) again and again until it finds the drive, or it is nowhere. An expression: the error of the last try. */
+#define PG_SEARCH(m, drive, call)                                                                                                  \
+    __extension__({                                                                                                                \
+        struct pg_search search_ = {0};                                                                                            \
+        int found_, again_ = 1;                                                                                                    \
+        while ((found_ = (call)) == -ENOENT && again_ == 1)                                                                        \
+            again_ = pg_shards_search(postgres_of(m)->shards, drive, &search_);                                                    \
+        again_ < 0 ? again_ : found_;                                                                                              \
+    })
+void pg_shards_forget(struct pg_shards *s, const struct uuid *drive);
 /* Where a new drive of this owner goes: where their others are, else where there are fewest. */
 int pg_shards_place(struct pg_shards *s, const struct uuid *owner, char ret_name[64], struct pg_pool **ret);
 int postgres_migrate(struct pg_pool *p); /* meta_postgres.c */
@@ -170,6 +185,10 @@ int postgres_chunks_add(struct meta *m, const struct uuid *drive, const struct c
 int postgres_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),
                          void *ctx);
 int postgres_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
+/* meta_postgres_shards.c, meta_postgres_move.c */
+int postgres_shard_add(struct meta *m, const char *name, const char *url);
+int postgres_shard_list(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx);
+int postgres_drive_move(struct meta *m, const struct uuid *drive, const char *shard);
 /* meta_postgres_pending.c */
 int postgres_pendings_add(struct meta *m, const struct pending_row *p, size_t n);
 int postgres_pendings(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx);

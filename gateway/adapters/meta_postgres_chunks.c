@@ -109,7 +109,7 @@ const char pg_chunks_add_sql[] =
     "WHERE chunk.unverified_by IS NOT NULL AND excluded.unverified_by IS NULL RETURNING hash, place, pack), "
     "arrived AS (DELETE FROM pending_pack p USING added a WHERE p.drive = $1 AND p.pack = a.pack), "
     "kept AS (INSERT INTO chunk_bytes (drive, id, hash, bytes) SELECT $1, a.place, a.hash, w.bytes FROM added a JOIN w ON w.hash = a.hash WHERE a.pack IS NULL) "
-    "SELECT count(*) FROM old WHERE NOT gives_way";
+    "SELECT (SELECT count(*) FROM old WHERE NOT gives_way), EXISTS (SELECT 1 FROM drive WHERE id = $1)";
 
 int pg_put_chunks(struct pg_query *q, const struct uuid *drive, const struct chunk_row *k, size_t n, int64_t now)
 {
@@ -146,14 +146,24 @@ int pg_put_chunks(struct pg_query *q, const struct uuid *drive, const struct chu
     return 0;
 }
 
-int postgres_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *chunks, size_t n)
+/* -ENOENT: the drive is not here (any more). */
+static int add_here(struct meta *m, const struct uuid *drive, const struct chunk_row *chunks, size_t n)
 {
     PG_HERE(c, m, drive);
     CLEANUP(pg_query_end) struct pg_query q = pg_query_begin(c, pg_chunks_add_sql);
     int err = pg_put_chunks(&q, drive, chunks, n, clock_wall_ns());
     if (!err)
         err = pg_one(&q);
-    return err ? err : pg_int(&q) ? -EBUSY : 0;
+    if (err)
+        return err;
+    bool busy = pg_int(&q) > 0;
+    return !pg_bool(&q) ? -ENOENT : busy ? -EBUSY : 0;
+}
+
+int postgres_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *chunks, size_t n)
+{
+    int err = PG_SEARCH(m, drive, add_here(m, drive, chunks, n));
+    return err == -ENOENT ? 0 : err; /* of a drive that is nowhere, nobody will ask for it */
 }
 
 /* ---- packing ---- */

@@ -89,18 +89,20 @@ int postgres_drive_add(struct meta *m, const struct drive_row *d)
 
 /* ---- finding them ---- */
 
-int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row *ret)
+static int by_id_here(struct meta *m, const struct uuid *id, struct drive_row *ret)
 {
-    int err;
-    if (!pg_shards_of_drive(postgres_of(m)->shards, id, &err))
-        return err;
     PG_HERE(c, m, id);
     PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM drive WHERE id = $1");
     pg_put_id(&q, id);
-    err = pg_one(&q);
+    int err = pg_one(&q);
     if (!err)
         pg_get_drive(&q, ret);
     return err;
+}
+
+int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row *ret)
+{
+    return PG_SEARCH(m, id, by_id_here(m, id, ret));
 }
 
 /* Drives that the catalogue has named, to be filled in from their shards. */
@@ -229,23 +231,27 @@ int postgres_drive_quota(struct meta *m, const struct uuid *id, uint64_t quota)
     return changed_one(&q);
 }
 
+static int reserve_here(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c, "UPDATE drive SET next_ino = next_ino + $2 WHERE id = $1 AND next_ino <= 9223372036854775807 - $2 RETURNING next_ino - $2");
+    pg_put_id(&q, drive);
+    pg_put_seq(&q, count);
+    int err = pg_one(&q);
+    if (!err)
+        *ret_first = pg_int(&q);
+    return err;
+}
+
 int postgres_inodes_reserve(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
 {
     if (count > INT64_MAX)
         return -EOVERFLOW;
-    {
-        PG_HERE(c, m, drive);
-        PG_QUERY(q, c, "UPDATE drive SET next_ino = next_ino + $2 WHERE id = $1 AND next_ino <= 9223372036854775807 - $2 RETURNING next_ino - $2");
-        pg_put_id(&q, drive);
-        pg_put_seq(&q, count);
-        int err = pg_one(&q);
-        if (!err)
-            *ret_first = pg_int(&q);
-        if (err != -ENOENT)
-            return err;
-    }
+    int err = PG_SEARCH(m, drive, reserve_here(m, drive, count, ret_first));
+    if (err != -ENOENT)
+        return err;
     struct drive_row d;
-    int err = postgres_drive_by_id(m, drive, &d);
+    err = postgres_drive_by_id(m, drive, &d);
     return err ? err : -EOVERFLOW;
 }
 

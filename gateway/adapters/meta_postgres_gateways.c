@@ -108,9 +108,12 @@ int postgres_interests_renew(struct meta *m, const struct uuid *gateway, const c
         err = start_generations(m, i, &r);
     for (size_t i = 0; i < shards && !err; i++)
         err = renew_free(m, i, &r);
-    for (size_t i = 0; i < n && !err; i++)
+    for (size_t i = 0; i < n && !err; i++) {
         if (ret_seqs[i] == UINT64_MAX)
             err = renew_busy(m, &r, i);
+        if (ret_seqs[i] == UINT64_MAX)
+            pg_shards_forget(postgres_of(m)->shards, &drives[i]); /* it may have moved: next time */
+    }
     return err;
 }
 

@@ -7,11 +7,16 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <uthash.h>
 
 #define MAIN "main"
 #define SHARDS_MAX 1024
 #define BELIEVED_MS 5000 /* where a drive is; a drive that was moved is looked for at once, since its row is gone */
+
+/* A drive that is being moved is in neither place for a moment. */
+#define SEARCH_TRIES 500
+#define SEARCH_NS 20000000
 
 struct shard {
     char name[64];
@@ -121,18 +126,71 @@ void pg_shards_free(struct pg_shards *s)
     free(s);
 }
 
+/* The shard's number, of a name that the catalogue gave; one that was added since is read now. */
+static int number_of(struct pg_shards *s, const char *name, size_t *ret)
+{
+    *ret = find_name(s, name);
+    if (*ret < s->n)
+        return 0;
+    int err = read_shards(s);
+    *ret = find_name(s, name);
+    return *ret < s->n ? 0 : err ? err : -EHOSTUNREACH;
+}
+
+struct pg_pool *pg_shards_named(struct pg_shards *s, const char *name)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    size_t i;
+    return number_of(s, name, &i) ? NULL : s->shards[i].pool;
+}
+
+int postgres_shard_add(struct meta *m, const char *name, const char *url)
+{
+    if (strcmp(name, MAIN) == 0)
+        return -EEXIST;
+    struct pg_pool *pool = pg_pool_new(url);
+    int err = postgres_migrate(pool);
+    pg_pool_free(pool);
+    if (err)
+        return err;
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c, "INSERT INTO shard (name, url) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING");
+    pg_put_text(&q, name);
+    pg_put_text(&q, url);
+    return pg_run_once(&q);
+}
+
+int postgres_shard_list(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c,
+             "SELECT s.name, s.url, (SELECT count(*) FROM placement p WHERE p.shard = s.name) "
+             "FROM (SELECT '" MAIN "' COLLATE \"C\" AS name, NULL AS url UNION ALL SELECT name, url FROM shard) s ORDER BY s.url IS NOT NULL, s.name");
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        char name[64];
+        pg_text(&q, name, sizeof name);
+        CLEANUP_FREE char *url = pg_str(&q);
+        if ((err = each(ctx, name, url ? url : pg_shards_catalogue(postgres_of(m)->shards)->url, pg_int(&q))) != 0)
+            break;
+    }
+    return err;
+}
+
 /* ---- where a drive is ---- */
 
-static int ask(struct pg_shards *s, const struct uuid *drive, char ret_name[64])
+static int ask(struct pg_shards *s, const struct uuid *drive, char ret_name[64], bool *ret_moving)
 {
     int err;
     CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
-    PG_QUERY(q, c, "SELECT shard FROM placement WHERE drive = $1");
+    PG_QUERY(q, c, "SELECT shard, moving_to IS NOT NULL FROM placement WHERE drive = $1");
     pg_put_id(&q, drive);
     err = pg_one(&q);
-    if (!err)
-        pg_text(&q, ret_name, 64);
-    return err;
+    if (err)
+        return err;
+    pg_text(&q, ret_name, 64);
+    *ret_moving = pg_bool(&q);
+    return 0;
 }
 
 static struct place *believed(struct pg_shards *s, const struct uuid *drive)
@@ -154,17 +212,6 @@ static void believe(struct pg_shards *s, const struct uuid *drive, size_t shard)
     p->until = clock_boot_ms() + BELIEVED_MS;
 }
 
-/* The shard's number, of a name that the catalogue gave; one that was added since is read now. */
-static int number_of(struct pg_shards *s, const char *name, size_t *ret)
-{
-    *ret = find_name(s, name);
-    if (*ret < s->n)
-        return 0;
-    int err = read_shards(s);
-    *ret = find_name(s, name);
-    return *ret < s->n ? 0 : err ? err : -EHOSTUNREACH;
-}
-
 struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err)
 {
     *ret_err = 0;
@@ -175,7 +222,8 @@ struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive
             return s->shards[p->shard].pool;
     }
     char name[64];
-    *ret_err = ask(s, drive, name);
+    bool moving;
+    *ret_err = ask(s, drive, name, &moving);
     if (*ret_err)
         return NULL;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
@@ -187,14 +235,31 @@ struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive
     return s->shards[i].pool;
 }
 
-bool pg_shards_forget(struct pg_shards *s, const struct uuid *drive)
+void pg_shards_forget(struct pg_shards *s, const struct uuid *drive)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     struct place *p = believed(s, drive);
-    bool was = p && clock_boot_ms() < p->until;
     if (p)
         p->until = 0;
-    return was;
+}
+
+int pg_shards_search(struct pg_shards *s, const struct uuid *drive, struct pg_search *search)
+{
+    char name[64];
+    bool moving;
+    int err = ask(s, drive, name, &moving);
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    bool same = strcmp(name, search->shard) == 0;
+    if (same && !moving)
+        return 0;
+    if (search->tries++ == SEARCH_TRIES)
+        return -EHOSTUNREACH;
+    if (same)
+        nanosleep(&(struct timespec){.tv_nsec = SEARCH_NS}, NULL);
+    memcpy(search->shard, name, sizeof name);
+    pg_shards_forget(s, drive);
+    return 1;
 }
 
 /* ---- where a new one goes ---- */

@@ -182,18 +182,11 @@ static int begin_once(struct meta *m, const struct uuid *drive, struct meta_tx *
     return 0;
 }
 
-/* A drive that is not where it was may have moved. */
-static bool moved(struct meta *m, const struct uuid *drive, int err)
-{
-    return err == -ENOENT && pg_shards_forget(postgres_of(m)->shards, drive);
-}
-
 int postgres_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret)
 {
     if (postgres_writing(m))
         return -EDEADLK;
-    int err = begin_once(m, drive, ret);
-    return moved(m, drive, err) ? begin_once(m, drive, ret) : err;
+    return PG_SEARCH(m, drive, begin_once(m, drive, ret));
 }
 
 static int snapshot_on(struct pg_conn *c, const struct uuid *drive, struct drive_row *ret, int64_t *ret_now)
@@ -238,8 +231,7 @@ int postgres_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx *
         *ret = &tx->base;
         return 0;
     }
-    int err = snapshot_once(m, drive, ret);
-    return moved(m, drive, err) ? snapshot_once(m, drive, ret) : err;
+    return PG_SEARCH(m, drive, snapshot_once(m, drive, ret));
 }
 
 /* ---- ending ---- */

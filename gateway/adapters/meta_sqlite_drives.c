@@ -212,6 +212,32 @@ int sqlite_member_list(struct meta *m, const struct uuid *drive, int (*each)(voi
     return err;
 }
 
+/* ---- shards: there are none ---- */
+
+int sqlite_shard_add(struct meta *m, const char *name, const char *url)
+{
+    (void)m;
+    (void)name;
+    (void)url;
+    return -ENOTSUP;
+}
+
+int sqlite_shard_list(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx)
+{
+    (void)m;
+    (void)each;
+    (void)ctx;
+    return -ENOTSUP;
+}
+
+int sqlite_drive_move(struct meta *m, const struct uuid *drive, const char *shard)
+{
+    (void)m;
+    (void)drive;
+    (void)shard;
+    return -ENOTSUP;
+}
+
 /* ---- cursors ---- */
 
 int sqlite_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret)

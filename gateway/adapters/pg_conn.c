@@ -21,7 +21,7 @@ static _Atomic uint64_t round_trips;
 static const char settings[] = "SET client_min_messages = error; SET statement_timeout = '15s'; SET lock_timeout = '5s'; "
                                "SET idle_in_transaction_session_timeout = '60s'; SET plan_cache_mode = force_generic_plan; SET jit = off; "
                                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off; "
-                               "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()";
+                               PG_LINEAGE_SQL;
 
 uint64_t pg_round_trips(void)
 {

@@ -18,6 +18,7 @@ struct pg_query;
 
 #define PG_STATEMENTS 512 /* a power of two, well above the number of statements in the code */
 #define PG_LINEAGE 48
+#define PG_LINEAGE_SQL "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
 
 struct pg_sent { /* a result that is still to come, in the order of sending */
     struct pg_query *reader; /* NULL: nobody reads it */

@@ -44,8 +44,10 @@ CREATE TABLE placement (
   owner uuid NOT NULL,
   name text COLLATE "C" NOT NULL,
   shard text COLLATE "C" NOT NULL,
+  moving_to text COLLATE "C", -- for a moment it may be in neither: who does not find it waits
   UNIQUE (owner, name)
 );
+CREATE INDEX placement_shard ON placement (shard);
 
 CREATE TABLE member (
   user_id uuid NOT NULL,

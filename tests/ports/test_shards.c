@@ -1,0 +1,228 @@
+/* A catalogue with shards, and drives that move between them while they are in use. On a real PostgreSQL ($CAIRN_TEST_META). */
+#include "tests/ports/meta_fixture.h"
+
+#include "gateway/core/drive_queue.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct two { /* stores: the fixture's, and a second database */
+    struct fixture *f;
+    struct fresh_meta second;
+};
+
+static void two_init(struct two *t, struct fixture *f)
+{
+    t->f = f;
+    fresh_meta_init(&t->second);
+    assert_int_equal(CALL(f, shard_add, "two", t->second.url), 0);
+}
+
+/* The stores' connections end before their databases go. */
+static void two_fini(struct two *t)
+{
+    fixture_reopen(t->f);
+    fresh_meta_fini(&t->second);
+}
+
+static int count_drives(void *ctx, const char *name, const char *url, uint64_t drives)
+{
+    CLEANUP_FREE char *line = mem_printf("%s:%llu%s ", name, (unsigned long long)drives, strstr(url, "postgres") ? "" : "?");
+    buf_append_str(ctx, line);
+    return 0;
+}
+
+static const char *shards_of(struct fixture *f, struct buf *ret)
+{
+    buf_fini(ret);
+    assert_int_equal(CALL(f, shard_list, count_drives, ret), 0);
+    return text_of(ret);
+}
+
+static struct drive_row add_drive(struct fixture *f, const struct uuid *owner, const char *name)
+{
+    struct drive_row d = {.owner = *owner};
+    uuid_new(&d.id);
+    strcpy(d.name, name);
+    assert_int_equal(CALL(f, drive_add, &d), 0);
+    return d;
+}
+
+static int count(void *ctx, const struct drive_row *d)
+{
+    (void)d;
+    ++*(int *)ctx;
+    return 0;
+}
+
+static void an_owners_drives_stay_together(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    CLEANUP_BUF struct buf b = {0};
+    int n = 0;
+    two_init(&t, f);
+    assert_int_equal(CALL(f, shard_add, "two", t.second.url), -EEXIST);
+    assert_int_equal(CALL(f, shard_add, "main", t.second.url), -EEXIST);
+    assert_string_equal(shards_of(f, &b), "main:1 two:0 ");
+    struct user_row other = f->user;
+    uuid_new(&other.id);
+    strcpy(other.name, "other");
+    assert_int_equal(CALL(f, user_add, &other), 0);
+    add_drive(f, &other.id, "one"); /* where there are fewest */
+    add_drive(f, &other.id, "more");
+    add_drive(f, &f->user.id, "work");
+    assert_string_equal(shards_of(f, &b), "main:2 two:2 ");
+    assert_int_equal(CALL(f, drives_each, count, &n), 0);
+    assert_int_equal(n, 4);
+    n = 0;
+    assert_int_equal(CALL(f, drive_list, &other.id, count, &n), 0);
+    assert_int_equal(n, 2);
+    fixture_reopen(f);
+    n = 0;
+    assert_int_equal(CALL(f, drive_list, &other.id, count, &n), 0);
+    assert_int_equal(n, 2);
+    two_fini(&t);
+}
+
+/* ---- moving ---- */
+
+static void at_once(void *pool, void (*fn)(void *), void *arg)
+{
+    (void)pool;
+    fn(arg);
+}
+
+struct writer {
+    struct fixture *f;
+    struct meta *m; /* its own, as another gateway has */
+    atomic_bool stop;
+    unsigned made, removed;
+};
+
+static int run_op(struct drive_queues *q, const struct uuid *drive, struct op *op)
+{
+    struct op_result r = {0};
+    struct drive_work w = {.drive = *drive, .ops = op, .n_ops = 1, .results = &r};
+    int err = drive_queues_run(q, &w);
+    err = err ? err : r.error;
+    op_result_fini(&r);
+    return err;
+}
+
+/* Not on the test's thread: cmocka's assertions are of no use there. */
+static void must(int err, const char *what)
+{
+    if (!err)
+        return;
+    fprintf(stderr, "while the drive moves: %s: %s\n", what, strerror(-err));
+    abort();
+}
+
+/* Makes names, and removes every third. */
+static void *write_on(void *arg)
+{
+    struct writer *w = arg;
+    struct drive_queues *q = drive_queues_new(w->m, at_once, NULL, NULL);
+    for (unsigned i = 0; !atomic_load(&w->stop); i++) {
+        char name[16];
+        uint64_t ino;
+        snprintf(name, sizeof name, "w%u", i);
+        must(w->m->ops->inodes_reserve(w->m, &w->f->drive.id, 1, &ino), "a number");
+        struct op make_it = {.kind = OP_CREATE, .parent = 1, .name = name, .ino = ino, .mode = S_IFREG | 0644};
+        must(run_op(q, &w->f->drive.id, &make_it), "making a name");
+        w->made++;
+        struct op remove_it = {.kind = OP_UNLINK, .parent = 1, .name = name};
+        if (i % 3 == 0) {
+            must(run_op(q, &w->f->drive.id, &remove_it), "removing one");
+            w->removed++;
+        }
+    }
+    drive_queues_free(q);
+    return NULL;
+}
+
+static int count_names(void *ctx, uint64_t parent, const char *name, uint64_t ino)
+{
+    (void)parent;
+    (void)name;
+    (void)ino;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+struct log {
+    uint64_t last;
+    unsigned n;
+};
+
+static int dense(void *ctx, const struct change_row *c)
+{
+    struct log *l = ctx;
+    assert_int_equal(c->seq, l->last + 1);
+    l->last = c->seq;
+    l->n++;
+    return 0;
+}
+
+static void fill(struct fixture *f)
+{
+    struct step s = step_begin(f, 0);
+    struct chunk_row c = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .bytes = "x"};
+    make(&s, 1, "before", 1000000, S_IFREG | 0644);
+    rows_chunk_add(s.rows, &c);
+    step_end(&s);
+}
+
+static void a_drive_moves_while_it_is_written_to(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    CLEANUP_BUF struct buf b = {0};
+    pthread_t thread;
+    two_init(&t, f);
+    fill(f);
+    struct writer w = {.f = f};
+    assert_int_equal(meta_open(f->url, &w.m), 0);
+    assert_int_equal(pthread_create(&thread, NULL, write_on, &w), 0);
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "nowhere"), -ENODEV);
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0);
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0);
+    assert_string_equal(shards_of(f, &b), "main:0 two:1 ");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "main"), 0);
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0);
+    atomic_store(&w.stop, true);
+    pthread_join(thread, NULL);
+    w.m->ops->free(w.m);
+
+    struct meta_tx *tx = snapshot(f);
+    unsigned names = 0;
+    struct log l = {.last = UINT64_C(1) << 40};
+    struct entry_row e;
+    assert_int_equal(IN(tx, dentries_each, count_names, &names), 0);
+    assert_int_equal(names, w.made - w.removed + 1);
+    l.last++; /* fill() leaves no change */
+    assert_int_equal(IN(tx, changes, l.last, 1000000, dense, &l), 0);
+    assert_int_equal(l.n, w.made + w.removed);
+    assert_int_equal(l.last, tx->drive.seq);
+    assert_int_equal(tx->drive.prior_end, 0); /* no generation has ended: nothing was lost */
+    assert_int_equal(IN(tx, entry, 1, "before", 0, &e), 0);
+    done(tx);
+    struct hash h = hash_of("x");
+    CLEANUP(chunk_row_fini) struct chunk_row c = {0};
+    assert_int_equal(CALL(f, chunk_get, &f->drive.id, &h, &c), 0);
+    assert_memory_equal(c.bytes, "x", 1);
+    print_message("%u names made and %u removed while it moved three times\n", w.made, w.removed);
+    two_fini(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_owners_drives_stay_together),
+        TEST(a_drive_moves_while_it_is_written_to),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
