@@ -6,6 +6,7 @@ import subprocess
 
 from harness import Client, end, program, tail, wait_for
 from realserver import RealServer
+from backends import Postgres
 
 
 def free_port():
@@ -96,6 +97,10 @@ class Several(Client):
         done = subprocess.run([program("cairn-gateway"), "admin", *args, *self.stores], input=input, capture_output=True, text=True)
         assert done.returncode == 0, f"admin {' '.join(args)}: exit {done.returncode}: {done.stderr}"
         return done
+
+    def sql(self, statement):
+        """On the database server. Lines, columns with | between them."""
+        return Postgres(self.server.folder).psql(statement)
 
     def close(self):
         problems = []
