@@ -21,6 +21,7 @@
 #define CLOSE_OVER_MS 3000 /* mounts and watchers are sent to other gateways within this time */
 #define BODY_MEMORY_MAX (UINT64_C(256) << 20)
 #define CONTENT_CACHE_BYTES (64u << 20)
+#define ANSWERS_BYTES (16u << 20)
 
 /* What a running gateway consists of, in the order in which it is built; ended in reverse. */
 struct gateway {
@@ -204,6 +205,7 @@ static int build(struct gateway *g)
     app->embedded = g->config->embedded != NULL;
     app->public_url = g->config->public_url;
     app->content = content_cache_new(CONTENT_CACHE_BYTES);
+    app->answers = cache_memory_new(ANSWERS_BYTES);
     app->auth = auth_new(app);
     uuid_new(&app->gateway);
     app->server = make_server(g);
@@ -257,6 +259,8 @@ static void tear_down(struct gateway *g)
     shared_free(app->shared);
     auth_free(app->auth);
     content_cache_free(app->content);
+    if (app->answers)
+        app->answers->ops->free(app->answers);
     access_free(app);
     stores_close(app);
     free(g->spool);

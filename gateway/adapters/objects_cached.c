@@ -1,6 +1,5 @@
 /* An object store with a shared cache before it. Objects never change, and what a range is called says all about it, so nothing in here can be old. What comes out of the cache
    is believed only with its checksum: whoever damages the cache makes it slower. */
-#include "common/hash.h"
 #include "common/mem.h"
 #include "gateway/ports/cache.h"
 #include "gateway/ports/objects.h"
@@ -9,7 +8,6 @@
 #include <string.h>
 
 #define KEEP_MS (3600u * 1000)
-#define SUM_LEN 8
 
 struct cached {
     struct objects o; /* first */
@@ -29,47 +27,20 @@ static bool cache_key(const char *key, uint64_t offset, uint64_t len, char ret[C
     return len > 0 && len <= OBJECTS_CACHED_MAX && n > 0 && n <= CACHE_KEY_MAX;
 }
 
-/* Of the bytes and of whose they are. */
-static void checksum(const char *key, const char *p, size_t n, uint8_t ret[SUM_LEN])
-{
-    uint64_t sum = hash_xxh3(p, n) ^ hash_xxh3(key, strlen(key)) * UINT64_C(0x9E3779B97F4A7C15);
-    memcpy(ret, &sum, SUM_LEN);
-}
-
-static bool find(struct cached *c, const char *key, uint64_t len, struct buf *ret)
-{
-    CLEANUP_BUF struct buf value = {0};
-    uint8_t sum[SUM_LEN];
-    if (c->cache->ops->get(c->cache, key, &value) != 0 || value.len != SUM_LEN + len)
-        return false;
-    checksum(key, value.data + SUM_LEN, len, sum);
-    if (memcmp(sum, value.data, SUM_LEN) != 0)
-        return false;
-    buf_append(ret, value.data + SUM_LEN, len);
-    return true;
-}
-
-static void keep(struct cached *c, const char *key, const char *p, size_t n)
-{
-    CLEANUP_BUF struct buf value = {0};
-    uint8_t sum[SUM_LEN];
-    checksum(key, p, n, sum);
-    buf_append(&value, sum, SUM_LEN);
-    buf_append(&value, p, n);
-    c->cache->ops->put(c->cache, key, value.data, value.len, KEEP_MS);
-}
-
 static int get(struct objects *o, const char *key, uint64_t offset, uint64_t len, struct buf *ret)
 {
     struct cached *c = of(o);
     char name[CACHE_KEY_MAX + 1];
+    CLEANUP_BUF struct buf found = {0};
     bool kept = cache_key(key, offset, len, name);
-    if (kept && find(c, name, len, ret))
+    if (kept && cache_get_sealed(c->cache, name, &found) == 0 && found.len == len) {
+        buf_append(ret, found.data, found.len);
         return 0;
+    }
     size_t at = ret->len;
     int err = c->below->ops->get(c->below, key, offset, len, ret);
     if (!err && kept)
-        keep(c, name, ret->data + at, len);
+        cache_put_sealed(c->cache, name, ret->data + at, len, KEEP_MS);
     return err;
 }
 

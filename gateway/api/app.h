@@ -16,6 +16,7 @@ struct app {
     struct objects *near; /* the same with the shared cache before it, for what many read; NULL: objects */
     struct scanner *scanner; /* NULL: none */
     struct cache *cache;     /* what gateways share and may lose */
+    struct cache *answers;   /* api/answers.c: of this process alone; NULL: no answers are kept, and cache is not asked for them */
     struct events *events;       /* messages to and from other processes */
     struct publisher *publisher; /* api/publisher.c: changes as messages; NULL where nobody else hears them */
     struct content_cache *content; /* api/content.c: decoded chunks, shared by all threads; NULL: none are kept */

@@ -1,6 +1,7 @@
 /* A file's bytes over HTTP: with a bearer token by its path, or by a signed URL. */
 #include "common/clock.h"
 #include "common/mem.h"
+#include "gateway/api/answers.h"
 #include "gateway/api/conditional.h"
 #include "gateway/api/content_reader.h"
 #include "gateway/api/files.h"
@@ -168,25 +169,58 @@ static void append_base(struct call *c, struct buf *url)
         buf_appendf(url, "http://127.0.0.1:%d", http_server_port(app->server));
 }
 
-enum call_state file_download_url(struct call *c)
+/* Which version of which file a URL is to be for, as it is kept (api/answers.h). */
+struct target {
+    uint64_t ino, version;
+};
+
+/* The newest version of the path, or the one that is asked for. False: the answer is made. */
+static bool find_target(struct call *c, const struct drive_row *drive, const char *path, struct target *ret)
 {
     struct version_row v;
-    uint64_t seconds = URL_SECONDS;
+    struct answer_name name;
     CLEANUP_PLACE struct place p = {0};
+    CLEANUP_BUF struct buf kept = {0};
+    bool newest = !call_query(c, "version", NULL);
+    answer_name(&name, 'd', &drive->id, drive->seq, path, strlen(path));
+    if (newest && answer_find(app_of(c), &name, &kept) && kept.len == sizeof *ret) {
+        memcpy(ret, kept.data, sizeof *ret);
+        return true;
+    }
+    if (!place_enter_drive(c, drive, path, ROLE_VIEWER, &p) || !version_wanted(c, &p, &v))
+        return false;
+    if (v.quarantined) {
+        infected(c);
+        return false;
+    }
+    *ret = (struct target){v.ino, v.version};
+    buf_fini(&kept);
+    buf_append(&kept, ret, sizeof *ret);
+    answer_name(&name, 'd', &drive->id, p.tx->drive.seq, path, strlen(path));
+    if (newest)
+        answer_keep(app_of(c), &name, &kept);
+    return true;
+}
+
+enum call_state file_download_url(struct call *c)
+{
+    struct drive_row drive;
+    struct target t;
+    uint64_t seconds = URL_SECONDS;
     CLEANUP_BUF struct buf url = {0};
     char until[CLOCK_TEXT];
     if (place_query_u64(c, "seconds", &seconds) == -EINVAL || seconds == 0 || seconds > URL_SECONDS_MAX)
         return call_problem(c, 400, "bad-query", "seconds is a number from 1 to %d", URL_SECONDS_MAX);
-    if (!place_enter_query(c, ROLE_VIEWER, &p) || !version_wanted(c, &p, &v))
+    const char *path = access_path_query(c, "path");
+    if (!path || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive) || !find_target(c, &drive, path, &t))
         return CALL_DONE;
-    if (v.quarantined)
-        return infected(c);
-    struct signed_file f = {p.drive.id, v.ino, v.version, clock_wall_ns() / 1000000000 + (int64_t)seconds};
+    const char *name = strrchr(path, '/') + 1;
+    struct signed_file f = {drive.id, t.ino, t.version, clock_wall_ns() / 1000000000 + (int64_t)seconds};
     append_base(c, &url);
     buf_append_str(&url, "/d/");
-    signed_url_make(app_of(c)->url_secret, &f, p.entry.name, &url);
+    signed_url_make(app_of(c)->url_secret, &f, name, &url);
     buf_append_str(&url, "/");
-    buf_append_percent(&url, p.entry.name, strlen(p.entry.name));
+    buf_append_percent(&url, name, strlen(name));
     clock_format_rfc3339(f.expires * 1000000000, until);
     call_json(c, 200, json_pack("{ssss}", "url", url.data, "expiresAt", until));
     return CALL_DONE;

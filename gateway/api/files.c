@@ -1,4 +1,5 @@
 #include "gateway/api/files.h"
+#include "gateway/api/answers.h"
 #include "gateway/api/json_out.h"
 
 #include <errno.h>
@@ -112,7 +113,7 @@ static int put_entries(struct call *c, struct meta_tx *tx, uint64_t ino, const c
 {
     struct listing l = {.out = &c->out, .limit = limit};
     jout_open(&c->out, "entries", '[');
-    int err = tx->meta->ops->entries(tx, ino, 0, after ? after : "", limit + 1, put_entry, &l);
+    int err = tx->meta->ops->entries(tx, ino, 0, after, limit + 1, put_entry, &l);
     if (err < 0)
         return err;
     jout_close(&c->out, ']');
@@ -129,17 +130,19 @@ static enum call_state fail(struct call *c, int err, const char *what)
     return call_errno(c, err, what);
 }
 
-static enum call_state files_get(struct call *c)
+/* All that the answer depends on, but drive and seq. */
+static void ask(struct buf *ret, const char *path, const char *after, unsigned limit)
 {
-    unsigned limit;
-    size_t after_len = 0;
+    buf_append(ret, path, strlen(path) + 1);
+    buf_append(ret, after, strlen(after) + 1);
+    buf_append(ret, &limit, sizeof limit);
+}
+
+static enum call_state describe(struct call *c, const struct drive_row *drive, const char *path, const char *after, unsigned limit, const struct buf *question)
+{
     CLEANUP_PLACE struct place p = {0};
-    const char *after = call_query(c, "after", &after_len);
-    if (!place_query_limit(c, ENTRIES_MAX, ENTRIES_MAX, &limit))
-        return CALL_DONE;
-    if (after && (after_len > NAME_LEN_MAX || strlen(after) != after_len))
-        return call_problem(c, 400, "bad-query", "after is a name");
-    if (!place_enter_query(c, ROLE_VIEWER, &p))
+    struct answer_name name;
+    if (!place_enter_drive(c, drive, path, ROLE_VIEWER, &p))
         return CALL_DONE;
     if (!p.entry.ino)
         return call_problem(c, 404, "not-found", "%s does not exist", p.path);
@@ -150,6 +153,32 @@ static enum call_state files_get(struct call *c)
     if (err)
         return fail(c, err, p.path);
     jout_close(&c->out, '}');
+    answer_name(&name, 'f', &drive->id, p.tx->drive.seq, question->data, question->len);
+    answer_keep(app_of(c), &name, &c->out);
+    c->status = 200;
+    return CALL_DONE;
+}
+
+static enum call_state files_get(struct call *c)
+{
+    unsigned limit;
+    size_t after_len = 0;
+    struct drive_row drive;
+    struct answer_name name;
+    CLEANUP_BUF struct buf question = {0};
+    const char *after = call_query(c, "after", &after_len), *path;
+    if (!place_query_limit(c, ENTRIES_MAX, ENTRIES_MAX, &limit))
+        return CALL_DONE;
+    if (after && (after_len > NAME_LEN_MAX || strlen(after) != after_len))
+        return call_problem(c, 400, "bad-query", "after is a name");
+    path = access_path_query(c, "path");
+    if (!path || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+        return CALL_DONE;
+    after = after ? after : "";
+    ask(&question, path, after, limit);
+    answer_name(&name, 'f', &drive.id, drive.seq, question.data, question.len);
+    if (!answer_find(app_of(c), &name, &c->out))
+        return describe(c, &drive, path, after, limit, &question);
     c->status = 200;
     return CALL_DONE;
 }

@@ -34,9 +34,14 @@ void place_leave(struct place *p)
 
 bool place_enter(struct call *c, const char *drive, const char *path, enum role least, struct place *ret)
 {
+    struct drive_row row;
     *ret = (struct place){.path = path};
-    if (!access_drive(c, drive, least, &ret->drive))
-        return false;
+    return access_drive(c, drive, least, &row) && place_enter_drive(c, &row, path, least, ret);
+}
+
+bool place_enter_drive(struct call *c, const struct drive_row *drive, const char *path, enum role least, struct place *ret)
+{
+    *ret = (struct place){.path = path, .drive = *drive};
     struct meta *meta = app_of(c)->meta;
     int err = meta->ops->snapshot(meta, &ret->drive.id, &ret->tx);
     if (err) {

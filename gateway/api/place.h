@@ -14,7 +14,9 @@ struct place {
 /* Checks everything that has to be checked before a path is read (role: viewer) or written. False: a problem was filled. Where even the directory
    is not there: for readers that is nothing there, for writers 404 `parent-not-found`. */
 bool place_enter(struct call *c, const char *drive, const char *path, enum role least, struct place *ret);
-/* The same from the query's `drive` and `path`. */
+/* The same where it is known that the caller may: drive is what access_drive gave. */
+bool place_enter_drive(struct call *c, const struct drive_row *drive, const char *path, enum role least, struct place *ret);
+/* The same as place_enter, from the query's `drive` and `path`. */
 bool place_enter_query(struct call *c, enum role least, struct place *ret);
 void place_leave(struct place *p); /* ends the snapshot */
 #define CLEANUP_PLACE CLEANUP(place_leave)

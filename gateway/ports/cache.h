@@ -79,6 +79,9 @@ struct cache_ops {
     /* After the last call of any other function has returned. */
     void (*free)(struct cache *c);
 };
+/* get and put with a checksum over key and bytes: what is damaged, or another key's, is -ENOENT. */
+int cache_get_sealed(struct cache *c, const char *key, struct buf *ret);
+int cache_put_sealed(struct cache *c, const char *key, const void *p, size_t n, unsigned ms);
 /* url: "memory:", or redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB]: one Redis, a primary among several, or some nodes of a Redis
    Cluster; which of them it is, is found out there. A store that is away now is no error. -EINVAL, -ENOTSUP with a message in the log. */
 int cache_open(const char *url, struct cache **ret);

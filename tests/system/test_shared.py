@@ -167,3 +167,45 @@ def test_small_content_read_at_one_gateway_is_near_for_all(on_store, second_on_s
     assert all(found[path] == (200, files[path]) if path in near else found[path][0] == 503 for path in files)
     assert content(on_store, near[0], b"new") == 200  # so small that no store is needed
     assert content(second, near[0]) == (200, b"new"), "what is near is never older than what was committed"
+
+
+# ---- answers ----
+
+def test_no_answer_is_older_than_what_was_committed(gateway, second):
+    """Changes at one gateway, questions at both, each asked twice so that answers are kept: what is answered is what was done last, with its seq."""
+    path, seen = "/d/f", 0
+    assert gateway.api("POST", "/files/directory", json={"drive": gateway.drive, "path": "/d"}).status == 201
+
+    def ask(g, path):
+        return g.api("GET", "/files" + g.query(drive=g.drive, path=path))
+
+    for i in range(60):
+        at, other = (gateway, second) if i % 2 else (second, gateway)
+        body = b"x" * (i + 1)
+        made = at.api("PUT", "/files/content" + at.query(drive=at.drive, path=path), body=body)
+        assert made.status in (200, 201)
+        for g in (other, at, other, at):
+            told = ask(g, path).json
+            assert told["size"] == i + 1 and told["version"] == made.json["version"] and told["seq"] >= seen
+            assert [e["size"] for e in ask(g, "/d").json["entries"]] == [i + 1]
+            url = g.api("GET", "/files/download-url" + g.query(drive=g.drive, path=path)).json["url"]
+            assert g.opener.open(url, timeout=30).read() == body
+        seen = told["seq"]
+        if i % 10 == 9:
+            moved = at.api("POST", "/files/move", json={"drive": at.drive, "from": path, "to": path + "-"})
+            assert moved.status == 200
+            assert [ask(g, p).status for g in (other, at) for p in (path, path + "-")] == [404, 200, 404, 200]
+            assert other.api("DELETE", "/files" + other.query(drive=other.drive, path=path + "-")).status == 204
+            assert [ask(g, path + "-").status for g in (at, other)] == [404, 404]
+
+
+def test_answers_are_for_those_who_may_ask(gateway, second):
+    gateway.add_user("eve")
+    eve = token_for(gateway, "eve", "x")
+    assert content(gateway, "/secret", b"x") == 201
+    drive = gateway.api("GET", "/drives").json["drives"][0]["id"]
+    for what in ("/files", "/files/download-url"):
+        for g in (gateway, second, gateway):
+            asked = what + g.query(drive=drive, path="/secret")
+            assert g.api("GET", asked).status == 200
+            assert g.api("GET", asked, token=eve).status == 404
