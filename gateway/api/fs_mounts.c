@@ -344,11 +344,14 @@ static int found_in_store(void *ctx, const struct uuid *drive, const struct uuid
 
 void streams_start(struct streams *s)
 {
+    struct meta *m = s->app->meta;
     if (s->shared) {
+        if (m->ops->gateway_heard(m, &s->app->gateway)) /* before any mount: one whose gateway was never heard is an orphan */
+            log_warn("the metadata store does not know of this gateway yet");
         http_server_post(s->app->server, promises_start, s);
         return;
     }
-    int err = s->app->meta->ops->lock_sessions(s->app->meta, found_in_store, s);
+    int err = m->ops->lock_sessions(m, found_in_store, s);
     if (err < 0)
         log_warn("sessions with locks could not be listed: %s", strerror(-err));
     http_server_post(s->app->server, watch_on_loop, s);
