@@ -166,7 +166,11 @@ static int check_bytes(struct content *c, const struct known *k)
     CLEANUP_FREE char *plain = NULL;
     struct hash h;
     char hex[HASH_HEX_LEN + 1];
+    char by[UUID_TEXT + 32] = "", user[UUID_TEXT];
     hash_hex(&k->hash, hex);
+    uuid_text(&k->unverified_by, user);
+    if (!uuid_is_zero(&k->unverified_by))
+        snprintf(by, sizeof by, "; user %s brought them", user);
     int err = c->f->meta->ops->chunk_get(c->f->meta, &c->f->tx->drive.id, &k->hash, &row);
     if (!err && row.pack[0])
         err = c->f->objects->ops->get(c->f->objects, row.pack, row.offset, row.stored_size, &stored);
@@ -179,18 +183,12 @@ static int check_bytes(struct content *c, const struct known *k)
         err = codec_decode(row.codec, stored.data, stored.len, plain, row.size);
     }
     if (err) {
-        fsck_wrong(c->f, "chunk %s cannot be read: %s", hex, strerror(-err));
+        fsck_wrong(c->f, "chunk %s: its bytes cannot be read: %s%s", hex, strerror(-err), by);
         return 0;
     }
     hash_bytes(plain, row.size, &h);
-    bool same = hash_equal(&h, &k->hash);
-    if (!same && !uuid_is_zero(&k->unverified_by)) {
-        char user[UUID_TEXT];
-        uuid_text(&k->unverified_by, user);
-        fsck_wrong(c->f, "chunk %s: its bytes are not those of its hash; user %s brought them", hex, user);
-    } else if (!same) {
-        fsck_wrong(c->f, "chunk %s: its bytes are not those of its hash", hex);
-    }
+    if (!hash_equal(&h, &k->hash))
+        fsck_wrong(c->f, "chunk %s: its bytes are not those of its hash%s", hex, by);
     return 0;
 }
 
