@@ -220,7 +220,8 @@ static int build(struct gateway *g)
     app->streams = streams_new(app);
     app->queues = drive_queues_new(app->meta, run_on_pool, http_server_pool(app->server), streams_listener(app->streams));
     streams_start(app->streams);
-    g->jobs = jobs_start(app->meta, app->objects);
+    if (!app->meta->shared) /* else the workers do them */
+        g->jobs = jobs_start(app->meta, app->objects);
     g->scan = scanning_ctx(app);
     if (app->scanner && !app->events->ops->shared)
         g->scans = scan_loop_start(&g->scan);

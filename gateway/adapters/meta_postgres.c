@@ -177,6 +177,7 @@ static const struct meta_ops postgres_ops = {
     .outbox_remove = postgres_outbox_remove,
     .cursor_get = postgres_cursor_get,
     .cursor_put = postgres_cursor_put,
+    .turn_take = postgres_turn_take,
     .chunk_get = postgres_chunk_get,
     .chunks_find = postgres_chunks_find,
     .chunks_known = postgres_chunks_known,

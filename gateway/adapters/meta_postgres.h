@@ -137,6 +137,7 @@ int postgres_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned l
 int postgres_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n);
 int postgres_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret);
 int postgres_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq);
+int postgres_turn_take(struct meta *m, const char *name, const struct uuid *holder, unsigned ms);
 int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx);
 /* meta_postgres_tx.c */
 int postgres_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret);

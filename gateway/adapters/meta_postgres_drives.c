@@ -325,3 +325,18 @@ int postgres_cursor_put(struct meta *m, const struct uuid *drive, const char *na
     pg_put_seq(&q, seq);
     return pg_run(&q);
 }
+
+/* ---- turns ---- */
+
+int postgres_turn_take(struct meta *m, const char *name, const struct uuid *holder, unsigned ms)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c,
+             "INSERT INTO turn AS t (name, holder, until) VALUES ($1, $2, " PG_NOW_NS " + $3::bigint) "
+             "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE t.until < " PG_NOW_NS " OR t.holder = excluded.holder");
+    pg_put_text(&q, name);
+    pg_put_id(&q, holder);
+    pg_put_int(&q, ms * INT64_C(1000000));
+    int err = pg_run(&q);
+    return err ? err : pg_changes(&q) ? 0 : -EAGAIN;
+}

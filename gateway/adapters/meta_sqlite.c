@@ -218,6 +218,7 @@ static const struct meta_ops sqlite_ops = {
     .outbox_remove = sqlite_outbox_remove,
     .cursor_get = sqlite_cursor_get,
     .cursor_put = sqlite_cursor_put,
+    .turn_take = sqlite_turn_take,
     .chunk_get = sqlite_chunk_get,
     .chunks_find = sqlite_chunks_find,
     .chunks_known = sqlite_chunks_known,

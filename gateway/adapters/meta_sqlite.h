@@ -125,6 +125,7 @@ int sqlite_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned lim
 int sqlite_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n);
 int sqlite_cursor_get(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret);
 int sqlite_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq);
+int sqlite_turn_take(struct meta *m, const char *name, const struct uuid *holder, unsigned ms);
 int sqlite_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx);
 int sqlite_shard_add(struct meta *m, const char *name, const char *url);
 int sqlite_shard_list(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx);

@@ -264,3 +264,25 @@ int sqlite_cursor_put(struct meta *m, const struct uuid *drive, const char *name
     query_end(&q);
     return writer_commit(&w, err);
 }
+
+/* ---- turns ---- */
+
+int sqlite_turn_take(struct meta *m, const char *name, const struct uuid *holder, unsigned ms)
+{
+    int64_t now = clock_wall_ns();
+    WRITER(w, m);
+    if (w.err)
+        return w.err;
+    QUERY(q, w.c,
+          "INSERT INTO turn (name, holder, until) VALUES (?1, ?2, ?3) "
+          "ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until < ?4 OR holder = excluded.holder");
+    put_text(&q, name);
+    put_id(&q, holder);
+    put_int(&q, now + ms * INT64_C(1000000));
+    put_int(&q, now);
+    int err = query_run(&q);
+    if (!err && query_changes(&q) == 0)
+        err = -EAGAIN;
+    query_end(&q);
+    return writer_commit(&w, err);
+}

@@ -18,6 +18,7 @@
 struct jobs {
     struct meta *meta;
     struct objects *objects;
+    struct uuid id; /* who takes turns */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake; /* CLOCK_MONOTONIC */
@@ -102,10 +103,22 @@ static void pending(struct jobs *j)
 /* ---- the thread ---- */
 
 static const struct {
+    const char *name;
     unsigned every_s;
     void (*run)(struct jobs *j);
-} table[] = {{60, expire_uploads}, {60, pack_all}, {3600, trim_all}, {VERIFY_EVERY_S, verify}, {600, pending}};
+} table[] = {{"expire", 60, expire_uploads}, {"pack", 60, pack_all}, {"trim", 3600, trim_all}, {"verify", VERIFY_EVERY_S, verify}, {"pending", 600, pending}};
 #define N_JOBS (sizeof table / sizeof *table)
+#define TURN_MS 30000 /* beyond the next round: who has a turn and ends is followed by another */
+
+/* Of several workers one does a job: two would pack the same chunks. */
+static void run_one(struct jobs *j, size_t i)
+{
+    int err = j->meta->ops->turn_take(j->meta, table[i].name, &j->id, table[i].every_s * 1000 + TURN_MS);
+    if (!err)
+        table[i].run(j);
+    else if (err != -EAGAIN)
+        log_warn("whose turn the job \"%s\" is: %s", table[i].name, strerror(-err));
+}
 
 static void *run(void *arg)
 {
@@ -127,7 +140,7 @@ static void *run(void *arg)
         pthread_mutex_unlock(&j->lock);
         for (size_t i = 0; i < N_JOBS && !j->ending; i++)
             if (due[i] <= next) {
-                table[i].run(j);
+                run_one(j, i);
                 due[i] = next + table[i].every_s;
             }
     }
@@ -139,6 +152,7 @@ struct jobs *jobs_start(struct meta *meta, struct objects *objects)
     struct jobs *j = mem_alloc(sizeof *j);
     j->meta = meta;
     j->objects = objects;
+    uuid_new(&j->id);
     pthread_mutex_init(&j->lock, NULL);
     cond_init(&j->wake);
     if (pthread_create(&j->thread, NULL, run, j) != 0)

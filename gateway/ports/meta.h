@@ -331,6 +331,9 @@ struct meta_ops {
     int (*cursor_get)(struct meta *m, const struct uuid *drive, const char *name, uint64_t *ret);
     int (*cursor_put)(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq);
 
+    /* Of what only one process is to do at a time (a job's name, at most 32 bytes): it is the holder's turn for `ms` from now on. -EAGAIN: it is another's. */
+    int (*turn_take)(struct meta *m, const char *name, const struct uuid *holder, unsigned ms);
+
     /* ---- outbox ---- */
     /* Takes up to `limit` rows (into ret[limit]) that are due by `now`, the longest waiting first; nobody else gets them until `again` (ns): if they are not removed by then,
        they are due anew. */

@@ -1,6 +1,8 @@
 /* Users, sessions, drives and their members. */
 #include "tests/ports/meta_fixture.h"
 
+#include <time.h>
+
 static void a_user_is_found_and_changed(void **state)
 {
     struct fixture *f = *state;
@@ -197,6 +199,22 @@ static void inode_numbers_are_handed_out_once(void **state)
     assert_int_equal(CALL(f, inodes_reserve, &none, 1, &second), -ENOENT);
 }
 
+static void a_turn_is_one_holders_until_it_is_out(void **state)
+{
+    struct fixture *f = *state;
+    struct uuid a, b;
+    uuid_new(&a);
+    uuid_new(&b);
+    assert_int_equal(CALL(f, turn_take, "pack", &a, 60000), 0);
+    assert_int_equal(CALL(f, turn_take, "pack", &b, 60000), -EAGAIN);
+    assert_int_equal(CALL(f, turn_take, "trim", &b, 60000), 0);
+    assert_int_equal(CALL(f, turn_take, "pack", &a, 0), 0); /* the holder may always go on */
+    struct timespec moment = {.tv_nsec = 5000000};
+    nanosleep(&moment, NULL);
+    assert_int_equal(CALL(f, turn_take, "pack", &b, 60000), 0);
+    assert_int_equal(CALL(f, turn_take, "pack", &a, 60000), -EAGAIN);
+}
+
 static void an_unknown_scheme_is_refused(void **state)
 {
     (void)state;
@@ -217,6 +235,7 @@ int main(void)
         TEST(members_see_the_drive_in_their_role),
         TEST(members_of_a_drive_are_listed),
         TEST(inode_numbers_are_handed_out_once),
+        TEST(a_turn_is_one_holders_until_it_is_out),
         cmocka_unit_test(an_unknown_scheme_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

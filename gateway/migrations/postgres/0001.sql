@@ -49,6 +49,13 @@ CREATE TABLE placement (
 );
 CREATE INDEX placement_shard ON placement (shard);
 
+-- Whose turn it is to do what only one process is to do at a time.
+CREATE TABLE turn (
+  name text COLLATE "C" PRIMARY KEY,
+  holder uuid NOT NULL,
+  until bigint NOT NULL
+);
+
 CREATE TABLE member (
   user_id uuid NOT NULL,
   drive uuid NOT NULL,
