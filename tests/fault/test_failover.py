@@ -7,7 +7,6 @@ from realserver import RealServer
 
 from servers.kinds import open_server
 
-GENERATION = 1 << 40
 
 
 @pytest.fixture
@@ -47,6 +46,10 @@ def seq(gateway):
     return gateway.api("GET", "/drives").json["drives"][0]["seq"]
 
 
+def generation(number):
+    return number >> 40
+
+
 def caught_up(pair):
     """The replica has all that the primary has."""
     primary, replica = (open_server(s.folder) for s in pair)
@@ -62,6 +65,7 @@ def test_the_replica_takes_over_and_nothing_is_lost(pair, gateway, mount):
     primary, replica = pair
     with open(mount / "before", "w") as f:
         f.write("before")
+    first = generation(seq(gateway))
     caught_up(pair)
     primary.kill()
     open_server(replica.folder).promote()
@@ -70,7 +74,7 @@ def test_the_replica_takes_over_and_nothing_is_lost(pair, gateway, mount):
     wait_for(lambda: ready(gateway), "readiness")
     assert sorted(os.listdir(mount.path)) == ["after", "before"]
     put(gateway, "/http")
-    assert seq(gateway) >= GENERATION, "another timeline, another generation"
+    assert generation(seq(gateway)) == first + 1, "another timeline, another generation"
     assert open(mount / "http").read() == "x" and open(mount / "before").read() == "before"
 
 
@@ -93,13 +97,13 @@ def test_where_commits_were_lost_numbers_start_anew_and_clients_afresh(pair, gat
     open_server(replica.folder).promote()
     wait_for(lambda: ready(gateway), "readiness")
     put(gateway, "/new")
-    assert seq(gateway) > GENERATION
+    assert generation(seq(gateway)) == generation(common) + 1
 
     # who saw what is lost is told so, by each way there is
     gone = gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=cursor))
     assert (gone.status, gone.code) == (410, "changes-gone"), gone
     from_common = gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=common)).json["changes"]
-    assert [c["path"] for c in from_common] == ["/new"] and from_common[0]["seq"] > GENERATION
+    assert [c["path"] for c in from_common] == ["/new"] and generation(from_common[0]["seq"]) == generation(common) + 1
     wait_for(lambda: sorted(os.listdir(mount.path)) == ["changed", "kept", "new"], "the mount starting afresh")
     assert open(mount / "changed").read() == "the first" and open(mount / "kept").read() == "kept"
     assert not os.path.exists(mount / "lost")

@@ -43,7 +43,7 @@ def json_routes():
 
 
 ROUTES = dict(json_routes())
-FS_ROUTES = ("/mount", "/inodes", "/read", "/missing")
+FS_ROUTES = ("/mount", "/inodes", "/read", "/missing", "/where", "/places", "/placed")
 
 
 def good_body(schema):
@@ -152,7 +152,8 @@ def fs_requests(peer):
     for what, query in (("lookup", {"parent": ino, "name": "secret"}), ("inode", {"ino": ino}), ("directory", {"ino": ino}), ("symlink", {"ino": ino}), ("xattrs", {"ino": ino}), ("chunk", {"sha256": sha}),
                         ("versions", {"parent": ino, "name": "secret"}), ("dead", {"ino": ino}), ("moment", {"time": "2030-01-01T00:00:00Z"}), ("statfs", {}), ("changes", {"since": 0}), ("seq", {})):
         yield "GET", f"/{what}" + peer.gateway.query(drive=peer.drive, **query), {}
-    for what, body in (("mount", {"device": "x", "journal": peer.journal}), ("inodes", {"count": 1}), ("read", {"files": [{"ino": ino, "first": 0, "count": 1}], "inline": 0}), ("missing", {"chunks": [sha]})):
+    for what, body in (("mount", {"device": "x", "journal": peer.journal}), ("inodes", {"count": 1}), ("read", {"files": [{"ino": ino, "first": 0, "count": 1}], "inline": 0}), ("missing", {"chunks": [sha]}), ("where", {"chunks": [sha]}),
+                       ("places", {"chunks": [{"sha256": sha, "sum": sha, "size": 1, "stored": 1, "codec": "raw"}]}), ("placed", {"packs": ["direct/00/none"]})):
         yield "POST", f"/{what}", {"json": {"drive": peer.drive, **body}}
     headers, body = peer.frame([peer.create("x")])
     yield "POST", "/batch", {"headers": headers, "body": body}
