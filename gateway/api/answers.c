@@ -1,10 +1,25 @@
 #include "gateway/api/answers.h"
 #include "common/hash.h"
+#include "gateway/api/roles.h"
 
 #include <inttypes.h>
 
 #define KEEP_MS 60000 /* short, for the one who puts an older copy of the database in its place and not its generation */
 #define ANSWER_MAX (32u << 10)
+
+/* Where the drive is named, the row that led to it is not believed for its seq: a move that was broken off may have left an older copy of it on another shard. */
+bool answer_drive(struct call *c, struct drive_row *ret)
+{
+    struct meta *meta = app_of(c)->meta;
+    if (!roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, ret))
+        return false;
+    enum role role = ret->role;
+    int err = meta->ops->drive_by_id(meta, &ret->id, ret);
+    ret->role = role;
+    if (err)
+        call_errno(c, err, "the drive");
+    return err == 0;
+}
 
 void answer_name(struct answer_name *ret, char kind, const struct uuid *drive, uint64_t seq, const void *question, size_t n)
 {

@@ -6,6 +6,9 @@
 #define CAIRN_GATEWAY_API_ANSWERS_H
 #include "gateway/api/app.h"
 
+/* The drive of the query's `drive`, for one who may read it, with its seq of now. False: a problem was filled. */
+bool answer_drive(struct call *c, struct drive_row *ret);
+
 struct answer_name {
     char key[CACHE_KEY_MAX + 1];
 };

@@ -212,7 +212,7 @@ enum call_state file_download_url(struct call *c)
     if (place_query_u64(c, "seconds", &seconds) == -EINVAL || seconds == 0 || seconds > URL_SECONDS_MAX)
         return call_problem(c, 400, "bad-query", "seconds is a number from 1 to %d", URL_SECONDS_MAX);
     const char *path = access_path_query(c, "path");
-    if (!path || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive) || !find_target(c, &drive, path, &t))
+    if (!path || !answer_drive(c, &drive) || !find_target(c, &drive, path, &t))
         return CALL_DONE;
     const char *name = strrchr(path, '/') + 1;
     struct signed_file f = {drive.id, t.ino, t.version, clock_wall_ns() / 1000000000 + (int64_t)seconds};

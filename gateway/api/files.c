@@ -172,7 +172,7 @@ static enum call_state files_get(struct call *c)
     if (after && (after_len > NAME_LEN_MAX || strlen(after) != after_len))
         return call_problem(c, 400, "bad-query", "after is a name");
     path = access_path_query(c, "path");
-    if (!path || !access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
+    if (!path || !answer_drive(c, &drive))
         return CALL_DONE;
     after = after ? after : "";
     ask(&question, path, after, limit);
