@@ -306,6 +306,70 @@ def test_a_driver_that_is_killed_while_it_brings(gateway, mounts):
     assert got == NOISE[:len(got)] and len(got) > MIB
 
 
+class Meanwhile:
+    """Does something while something else goes on; what it raises is raised at the end."""
+
+    def __init__(self, do):
+        self.do, self.error = do, None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        try:
+            self.do()
+        except BaseException as e:
+            self.error = e
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.thread.join()
+        if self.error:
+            raise self.error
+
+
+def test_a_gateway_that_is_killed_while_a_mount_brings(gateway, mounts):
+    a = mounts.mount("a")
+    data = NOISE + TEXT
+
+    written, kills = threading.Event(), []
+
+    def kill():
+        while not written.is_set():
+            before = status(a)["directSentBytes"]
+            if wait_for(lambda: written.is_set() or status(a)["directSentBytes"] > before + 8 * MIB, "more to be brought", 60) and not written.is_set():
+                gateway.kill()
+                gateway.start()
+                kills.append(before)
+
+    with Meanwhile(kill):
+        try:
+            for n in range(3):
+                write(a / f"file {n}", bytes([n]) + data)  # each chunk is another
+        finally:
+            written.set()
+    assert kills
+    b = mounts.mount("b")
+    for n in range(3):
+        assert read(b / f"file {n}") == bytes([n]) + data
+
+
+def test_the_store_is_away_for_a_moment(gateway, mounts, store):
+    """Neither straight nor through the gateway can anything be brought or fetched then: it is waited for."""
+    a, b = mounts.mount("a"), mounts.mount("b")
+    write(a / "before", NOISE)
+    store.kill()
+
+    def back():
+        time.sleep(3)
+        store.start()
+
+    with Meanwhile(back):
+        write(a / "meanwhile", NOISE[1:])
+        assert read(b / "before") == NOISE
+    assert read(b / "meanwhile") == NOISE[1:]
+
+
 class TestAnotherStore:
     @pytest.fixture
     def store(self, folder):
