@@ -22,6 +22,8 @@ void on_peer_inval(void *ctx, const struct uuid *gateway, struct inval *v)
     struct streams *s = ctx;
     struct parcel *p = parcel_new(s, v);
     p->from = *gateway;
+    if (p->inval.first)
+        feed_moved(s->app->hub, &p->inval.drive, p->inval.last); /* watchers of it need not wait for the message */
     interest_flush(s, &p->inval.drive);
     parcel_order(p);
     stream_tick_soon(s);

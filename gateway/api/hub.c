@@ -193,7 +193,7 @@ struct hub *hub_new(struct app *app)
     struct hub *h = mem_alloc(sizeof *h);
     h->app = app;
     pthread_mutex_init(&h->lock, NULL);
-    if (app->events->ops->shared)
+    if (app->events->ops->shared || app->meta->shared)
         h->remote = remote_new(h);
     return h;
 }

@@ -3,7 +3,7 @@
    A gateway hears only what somebody here waits for: sync.<drive> of watched drives, notification.<user> and progress.<user> of users with connections, presence where
    anybody listens to it. A message about a drive is only a hint how far it has come: what is delivered is read from its log, from this gateway's own cursor on, so that
    nothing is told twice or out of order, and nothing is missed that the broker lost or that happened while it was away: then each watched drive is looked at every few
-   seconds, and once more when the broker is back. */
+   seconds, and once more when the broker is back. Gateways that share a metadata store but no broker always look. */
 #include "common/clock.h"
 #include "common/jsonx.h"
 #include "common/log.h"
@@ -294,7 +294,7 @@ static void round_run(void *arg)
     struct hub *h = r->hub;
     list_some(r);
     feeds_forget(h);
-    feeds_look(h, LOOKS_PER_ROUND, r->events->ops->status(r->events) != 0);
+    feeds_look(h, LOOKS_PER_ROUND, !r->events->ops->shared || r->events->ops->status(r->events) != 0);
     pthread_mutex_lock(&h->lock);
     r->round = false;
     pthread_mutex_unlock(&h->lock);

@@ -335,7 +335,7 @@ struct ws *ws_connect(struct http_server *s, const struct ws_protocol *protocol,
         .local_protocol_name = protocol->name,
         .opaque_user_data = w,
     };
-    struct lws *wsi = lws_client_connect_via_info(&info);
+    struct lws *wsi = s->lws ? lws_client_connect_via_info(&info) : NULL; /* the server may have ended */
     if (!wsi || !w->connecting) { /* it may have told so already, and may not */
         ws_free(w);
         return NULL;
