@@ -144,6 +144,7 @@ static const struct meta_ops postgres_ops = {
     .drive_move = postgres_drive_move,
     .begin = postgres_begin,
     .snapshot = postgres_snapshot,
+    .snapshot_entry = postgres_snapshot_entry,
     .load = postgres_load,
     .store = postgres_store,
     .commit = postgres_commit,

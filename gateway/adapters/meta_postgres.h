@@ -142,12 +142,16 @@ int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct dri
 /* meta_postgres_tx.c */
 int postgres_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
 int postgres_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+int postgres_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry);
 int postgres_commit(struct meta_tx *tx);
 void postgres_rollback(struct meta_tx *tx);
 /* meta_postgres_load.c, meta_postgres_store.c */
 int postgres_load(struct meta_tx *tx, struct rows *rows);
 int postgres_store(struct meta_tx *tx, struct rows *rows);
 /* meta_postgres_names.c */
+/* A query for an entry as of now, to be sent along with others. */
+struct pg_query pg_entry_query(struct pg_conn *c, const struct uuid *drive, uint64_t parent, const char *name);
+int pg_entry_take(struct pg_query *q, struct entry_row *ret); /* -ENOENT */
 int postgres_entry(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct entry_row *ret);
 int postgres_entries(struct meta_tx *tx, uint64_t parent, uint64_t at, const char *after, unsigned limit,
                    int (*each)(void *ctx, const struct entry_row *e), void *ctx);

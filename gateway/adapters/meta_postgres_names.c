@@ -48,13 +48,24 @@ static int each_entry(struct pg_query *q, int (*each)(void *ctx, const struct en
     "SELECT d.parent, d.name, d.ino, d.born, " LIVING ", " PG_ATTR_COLUMNS("i.") " FROM dentry d JOIN inode i ON i.drive = $1 AND i.ino = d.ino " \
     "WHERE d.drive = $1 AND d.parent = $2 AND "
 
+struct pg_query pg_entry_query(struct pg_conn *c, const struct uuid *drive, uint64_t parent, const char *name)
+{
+    struct pg_query q = pg_query_begin(c, ENTRIES_NOW "d.name = $3");
+    pg_put_id(&q, drive);
+    pg_put_seq(&q, parent);
+    pg_put_name(&q, name);
+    return q;
+}
+
+int pg_entry_take(struct pg_query *q, struct entry_row *ret)
+{
+    return one_entry(q, ret);
+}
+
 int postgres_entry(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct entry_row *ret)
 {
     if (!at) {
-        PG_QUERY(q, pg_conn_of(tx), ENTRIES_NOW "d.name = $3");
-        pg_put_id(&q, &tx->drive.id);
-        pg_put_seq(&q, parent);
-        pg_put_name(&q, name);
+        CLEANUP(pg_query_end) struct pg_query q = pg_entry_query(pg_conn_of(tx), &tx->drive.id, parent, name);
         return one_entry(&q, ret);
     }
     PG_QUERY(q, pg_conn_of(tx),

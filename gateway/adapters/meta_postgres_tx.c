@@ -189,8 +189,35 @@ int postgres_begin(struct meta *m, const struct uuid *drive, struct meta_tx **re
     return PG_SEARCH(m, drive, begin_once(m, drive, ret));
 }
 
-static int snapshot_on(struct pg_conn *c, const struct uuid *drive, struct drive_row *ret, int64_t *ret_now)
+/* An entry that is asked for along with the snapshot. */
+struct wanted {
+    uint64_t parent;
+    const char *name;
+    struct entry_row *ret;
+};
+
+static int snapshot_with(struct pg_conn *c, const struct uuid *drive, const struct wanted *w, struct drive_row *ret, int64_t *ret_now)
 {
+    c->in_tx = true;
+    run_later(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS " FROM drive WHERE id = $1");
+    pg_put_id(&q, drive);
+    pg_send(&q);
+    CLEANUP(pg_query_end) struct pg_query e = pg_entry_query(c, drive, w->parent, w->name);
+    pg_send(&e);
+    int err = pg_one(&q);
+    if (err)
+        return err;
+    pg_get_drive(&q, ret);
+    *ret_now = pg_int(&q);
+    err = pg_entry_take(&e, w->ret);
+    return err == -ENOENT ? 0 : err;
+}
+
+static int snapshot_on(struct pg_conn *c, const struct uuid *drive, const struct wanted *w, struct drive_row *ret, int64_t *ret_now)
+{
+    if (w)
+        return snapshot_with(c, drive, w, ret, ret_now);
     c->in_tx = true;
     run_later(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS " FROM drive WHERE id = $1");
@@ -203,7 +230,7 @@ static int snapshot_on(struct pg_conn *c, const struct uuid *drive, struct drive
     return 0;
 }
 
-static int snapshot_once(struct meta *m, const struct uuid *drive, struct meta_tx **ret)
+static int snapshot_once(struct meta *m, const struct uuid *drive, const struct wanted *w, struct meta_tx **ret)
 {
     int err;
     struct pg_conn *c = connect_drive(m, drive, &err);
@@ -211,9 +238,9 @@ static int snapshot_once(struct meta *m, const struct uuid *drive, struct meta_t
         return err;
     struct drive_row d;
     int64_t now;
-    err = snapshot_on(c, drive, &d, &now);
+    err = snapshot_on(c, drive, w, &d, &now);
     if (err == -EHOSTUNREACH && pg_conn_again(c) == 0)
-        err = snapshot_on(c, drive, &d, &now);
+        err = snapshot_on(c, drive, w, &d, &now);
     if (err) {
         leave(c);
         return err;
@@ -231,7 +258,23 @@ int postgres_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx *
         *ret = &tx->base;
         return 0;
     }
-    return PG_SEARCH(m, drive, snapshot_once(m, drive, ret));
+    return PG_SEARCH(m, drive, snapshot_once(m, drive, NULL, ret));
+}
+
+int postgres_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry)
+{
+    const struct wanted w = {parent, name, ret_entry};
+    *ret_entry = (struct entry_row){0};
+    if (!postgres_writing(m))
+        return PG_SEARCH(m, drive, snapshot_once(m, drive, &w, ret));
+    int err = postgres_snapshot(m, drive, ret);
+    if (err)
+        return err;
+    err = postgres_entry(*ret, parent, name, 0, ret_entry);
+    if (err == 0 || err == -ENOENT)
+        return 0;
+    postgres_rollback(*ret);
+    return err;
 }
 
 /* ---- ending ---- */

@@ -185,6 +185,7 @@ static const struct meta_ops sqlite_ops = {
     .drive_move = sqlite_drive_move,
     .begin = sqlite_begin,
     .snapshot = sqlite_snapshot,
+    .snapshot_entry = sqlite_snapshot_entry,
     .load = sqlite_load,
     .store = sqlite_store,
     .commit = sqlite_commit,

@@ -59,6 +59,19 @@ int sqlite_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx **r
     return 0;
 }
 
+int sqlite_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry)
+{
+    *ret_entry = (struct entry_row){0};
+    int err = sqlite_snapshot(m, drive, ret);
+    if (err)
+        return err;
+    err = sqlite_entry(*ret, parent, name, 0, ret_entry);
+    if (err == 0 || err == -ENOENT)
+        return 0;
+    sqlite_rollback(*ret);
+    return err;
+}
+
 static int end(struct meta_tx *base, int err)
 {
     struct sqlite_tx *tx = (struct sqlite_tx *)base;

@@ -15,10 +15,10 @@ enum call_state fs_lookup(struct call *c)
     struct entry_row e;
     if (!fs_query_u64(c, "parent", true, &parent) || !fs_query_u64(c, "at", false, &at) || !fs_query_name(c, "name", &name))
         return CALL_DONE;
-    CLEANUP_SNAPSHOT struct meta_tx *tx = fs_snapshot(c);
+    CLEANUP_SNAPSHOT struct meta_tx *tx = at ? fs_snapshot(c) : fs_snapshot_entry(c, parent, name, &e);
     if (!tx)
         return CALL_DONE;
-    int err = tx->meta->ops->entry(tx, parent, name, at, &e);
+    int err = at ? tx->meta->ops->entry(tx, parent, name, at, &e) : e.ino ? 0 : -ENOENT;
     if (err && err != -ENOENT)
         return fs_fail(c, err, "look-up");
     jout_open(&c->out, NULL, '{');

@@ -1,6 +1,7 @@
 #include "gateway/api/place.h"
 #include "common/mem.h"
 #include "gateway/api/change.h"
+#include "gateway/api/roles.h"
 
 #include <errno.h>
 #include <string.h>
@@ -32,24 +33,55 @@ void place_leave(struct place *p)
     p->tx = NULL;
 }
 
+/* A snapshot, and what is at the path. tx stays NULL where there is none. */
+static int enter(struct call *c, struct place *p)
+{
+    struct meta *meta = app_of(c)->meta;
+    int err = meta->ops->snapshot(meta, &p->drive.id, &p->tx);
+    if (err) {
+        p->tx = NULL;
+        return err;
+    }
+    return place_find(p->tx, p->path, &p->entry);
+}
+
+static bool is_in_root(const char *path)
+{
+    return !access_path_wrong(path) && path[1] && !strchr(path + 1, '/');
+}
+
+/* The same in one exchange with the store. */
+static int enter_in_root(struct call *c, struct place *p)
+{
+    struct meta *meta = app_of(c)->meta;
+    int err = meta->ops->snapshot_entry(meta, &p->drive.id, DRIVE_ROOT, p->path + 1, &p->tx, &p->entry);
+    if (err) {
+        p->tx = NULL;
+        return err;
+    }
+    p->entry.parent = DRIVE_ROOT;
+    snprintf(p->entry.name, sizeof p->entry.name, "%s", p->path + 1);
+    return 0;
+}
+
 bool place_enter(struct call *c, const char *drive, const char *path, enum role least, struct place *ret)
 {
     struct drive_row row;
     *ret = (struct place){.path = path};
-    return access_drive(c, drive, least, &row) && place_enter_drive(c, &row, path, least, ret);
+    return (least == ROLE_VIEWER ? roles_drive : access_drive)(c, drive, least, &row) && place_enter_drive(c, &row, path, least, ret);
 }
 
 bool place_enter_drive(struct call *c, const struct drive_row *drive, const char *path, enum role least, struct place *ret)
 {
     *ret = (struct place){.path = path, .drive = *drive};
-    struct meta *meta = app_of(c)->meta;
-    int err = meta->ops->snapshot(meta, &ret->drive.id, &ret->tx);
-    if (err) {
-        ret->tx = NULL;
+    int err = is_in_root(path) ? enter_in_root(c, ret) : enter(c, ret);
+    if (!ret->tx) {
         call_errno(c, err, "the drive");
         return false;
     }
-    err = place_find(ret->tx, path, &ret->entry);
+    enum role role = ret->drive.role;
+    ret->drive = ret->tx->drive;
+    ret->drive.role = role;
     if ((err == -ENOENT || err == -ENOTDIR) && least == ROLE_VIEWER) {
         ret->entry = (struct entry_row){0};
         snprintf(ret->entry.name, sizeof ret->entry.name, "%s", strrchr(path, '/') + 1);

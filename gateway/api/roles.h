@@ -10,6 +10,6 @@ struct roles;
 void roles_free(struct roles *r);
 /* As meta's member_role. */
 int roles_get(struct app *app, const struct uuid *drive, const struct uuid *user, enum role *ret);
-/* As access_drive for a drive that is named by its id, where id and role are all that is wanted: only those are set in ret. Names go the long way. */
+/* As access_drive, where id and role are all that is wanted: only those are set in ret. A name, too, is remembered for a moment as that of the drive that it was found to be. */
 bool roles_drive(struct call *c, const char *drive, enum role least, struct drive_row *ret);
 #endif

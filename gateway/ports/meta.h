@@ -36,11 +36,12 @@ struct session_row {
     bool revoked;
 };
 
+#define DRIVE_ROOT 1 /* of every drive */
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_EDITOR, ROLE_OWNER };
 struct drive_row {
     struct uuid id, owner;
     char name[129];
-    uint64_t root;  /* inode */
+    uint64_t root;  /* inode: DRIVE_ROOT */
     uint64_t seq;   /* last given: generation·2^40 + counter */
     uint64_t used;  /* bytes of the newest versions */
     uint64_t quota; /* 0: none */
@@ -226,6 +227,8 @@ struct meta_ops {
     /* A consistent snapshot of the drive, with its seq. */
     int (*snapshot)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
     /* Loads every row that `rows` wants and does not have. */
+    /* As snapshot, then entry as of now, in one exchange with the store where that can be. ret_entry->ino is 0 where there is no such name. */
+    int (*snapshot_entry)(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry);
     int (*load)(struct meta_tx *tx, struct rows *rows);
     /* Writes every dirty row, the changes and the drive's row. */
     int (*store)(struct meta_tx *tx, struct rows *rows);

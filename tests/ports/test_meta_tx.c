@@ -122,6 +122,32 @@ static void *count_up(void *arg)
     return NULL;
 }
 
+static void a_snapshot_brings_an_entry_along(void **state)
+{
+    struct fixture *f = *state;
+    struct step s = step_begin(f, 0);
+    make(&s, DRIVE_ROOT, "here", 10, S_IFREG | 0640);
+    uint64_t seq = step_end(&s);
+    struct meta_tx *tx;
+    struct entry_row e;
+    assert_int_equal(CALL(f, snapshot_entry, &f->drive.id, DRIVE_ROOT, "here", &tx, &e), 0);
+    assert_int_equal(tx->drive.seq, seq);
+    assert_int_equal(e.ino, 10);
+    assert_int_equal(e.attr.mode, S_IFREG | 0640);
+    s = step_begin(f, 0);
+    name_set(&s, DRIVE_ROOT, "here", 0);
+    step_end(&s);
+    assert_int_equal(IN(tx, entry, DRIVE_ROOT, "here", 0, &e), 0); /* it is of the snapshot */
+    done(tx);
+    assert_int_equal(CALL(f, snapshot_entry, &f->drive.id, DRIVE_ROOT, "here", &tx, &e), 0);
+    assert_int_equal(e.ino, 0);
+    assert_int_equal(IN(tx, entry, DRIVE_ROOT, "here", 0, &e), -ENOENT);
+    done(tx);
+    struct uuid nobody;
+    uuid_new(&nobody);
+    assert_int_equal(CALL(f, snapshot_entry, &nobody, DRIVE_ROOT, "here", &tx, &e), -ENOENT);
+}
+
 static void two_writers_of_a_drive_take_turns(void **state)
 {
     struct fixture *f = *state;
@@ -508,6 +534,7 @@ int main(void)
         TEST(what_is_committed_outlives_its_process),
         TEST(a_rollback_leaves_nothing),
         TEST(a_snapshot_stays_as_it_was),
+        TEST(a_snapshot_brings_an_entry_along),
         TEST(two_writers_of_a_drive_take_turns),
         TEST(a_long_log_is_moved_while_others_read),
         TEST(a_directory_is_read_in_pages),
