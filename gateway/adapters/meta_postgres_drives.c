@@ -105,95 +105,133 @@ int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row
     return PG_SEARCH(m, id, by_id_here(m, id, ret));
 }
 
-/* Drives that the catalogue has named, to be filled in from their shards. */
+/* Drives that the catalogue has named, to be filled in from the shards where it says they are: a move that was broken off may have left rows in another. */
 struct found {
-    struct drive_row *rows;
+    struct found_drive {
+        struct drive_row row; /* root 0: not found there */
+        char shard[64];
+    } *drives;
     size_t n;
 };
+
+static void found_fini(struct found *f)
+{
+    free(f->drives);
+}
+
+/* Columns: drive, name, shard, role. */
+static int take_found(struct pg_query *q, struct found *ret)
+{
+    int err;
+    while ((err = pg_step(q)) == 1) {
+        if (ret->n % 16 == 0)
+            ret->drives = mem_realloc(ret->drives, (ret->n + 16) * sizeof *ret->drives);
+        struct found_drive *d = &ret->drives[ret->n++];
+        *d = (struct found_drive){0};
+        pg_id(q, &d->row.id);
+        pg_text(q, d->row.name, sizeof d->row.name);
+        pg_text(q, d->shard, sizeof d->shard);
+        d->row.role = (enum role)pg_int(q);
+    }
+    return err;
+}
 
 static int find_memberships(struct meta *m, const struct uuid *user, struct found *ret)
 {
     PG_CATALOGUE(c, m);
     PG_QUERY(q, c,
-             "SELECT p.drive, p.name, m.role FROM member m JOIN placement p ON p.drive = m.drive WHERE m.user_id = $1 ORDER BY p.name, p.drive");
+             "SELECT p.drive, p.name, p.shard, m.role FROM member m JOIN placement p ON p.drive = m.drive WHERE m.user_id = $1 ORDER BY p.name, p.drive");
     pg_put_id(&q, user);
-    int err;
+    return take_found(&q, ret);
+}
+
+static int find_page(struct meta *m, const struct uuid *after, struct found *ret)
+{
+    PG_CATALOGUE(c, m);
+    PG_QUERY(q, c, "SELECT drive, name, shard, 0::bigint FROM placement WHERE drive > $1 ORDER BY drive LIMIT $2");
+    pg_put_id(&q, after);
+    pg_put_int(&q, PAGE);
+    return take_found(&q, ret);
+}
+
+static void fill_one(struct drive_row *r, const struct drive_row *d)
+{
+    const struct drive_row known = *r;
+    *r = *d;
+    r->role = known.role;
+    memcpy(r->name, known.name, sizeof r->name);
+}
+
+static int fill_from(struct meta *m, const char *shard, struct found *f)
+{
+    struct pg_pool *pool = pg_shards_named(postgres_of(m)->shards, shard);
+    int err = pool ? 0 : -EHOSTUNREACH;
+    CLEANUP(postgres_scope_end) struct pg_conn *c = pool ? pg_conn_get(pool, &err) : NULL;
+    if (err)
+        return err;
+    PG_QUERY(q, c, "SELECT w.i, " PG_DRIVE_COLUMNS " FROM unnest($1::uuid[], $2::bigint[]) AS w(drive, i) JOIN drive d ON d.id = w.drive");
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++)
+        n += strcmp(f->drives[i].shard, shard) == 0;
+    pg_put_array(&q, PG_ID, n);
+    for (size_t i = 0; i < f->n; i++)
+        if (strcmp(f->drives[i].shard, shard) == 0)
+            pg_add_id(&q, &f->drives[i].row.id);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < f->n; i++)
+        if (strcmp(f->drives[i].shard, shard) == 0)
+            pg_add_seq(&q, i);
     while ((err = pg_step(&q)) == 1) {
-        if (ret->n % 16 == 0)
-            ret->rows = mem_realloc(ret->rows, (ret->n + 16) * sizeof *ret->rows);
-        struct drive_row *d = &ret->rows[ret->n++];
-        *d = (struct drive_row){0};
-        pg_id(&q, &d->id);
-        pg_text(&q, d->name, sizeof d->name);
-        d->role = (enum role)pg_int(&q);
+        struct drive_row d;
+        struct drive_row *r = &f->drives[pg_int(&q)].row;
+        pg_get_drive(&q, &d);
+        fill_one(r, &d);
     }
     return err;
 }
 
-static int fill_from_shard(struct meta *m, size_t shard, struct found *f)
+static bool is_first_of_shard(const struct found *f, size_t i)
 {
-    PG_SHARD(c, m, shard);
-    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM unnest($1::uuid[]) AS w(drive) JOIN drive d ON d.id = w.drive");
-    pg_put_array(&q, PG_ID, f->n);
-    for (size_t i = 0; i < f->n; i++)
-        pg_add_id(&q, &f->rows[i].id);
-    int err;
-    while ((err = pg_step(&q)) == 1) {
-        struct drive_row d;
-        pg_get_drive(&q, &d);
-        for (size_t i = 0; i < f->n; i++) {
-            struct drive_row *r = &f->rows[i];
-            if (!uuid_equal(&r->id, &d.id))
-                continue;
-            d.role = r->role;
-            memcpy(d.name, r->name, sizeof d.name);
-            *r = d;
-        }
-    }
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(f->drives[k].shard, f->drives[i].shard) == 0)
+            return false;
+    return true;
+}
+
+static int fill_and_call(struct meta *m, struct found *f, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+{
+    int err = 0;
+    for (size_t i = 0; i < f->n && !err; i++)
+        if (is_first_of_shard(f, i))
+            err = fill_from(m, f->drives[i].shard, f);
+    for (size_t i = 0; i < f->n && !err; i++)
+        if (f->drives[i].row.root)
+            err = each(ctx, &f->drives[i].row);
     return err;
 }
 
 int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
 {
-    struct found f = {0};
+    CLEANUP(found_fini) struct found f = {0};
     int err = find_memberships(m, user, &f);
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    for (size_t i = 0; i < shards && f.n && !err; i++)
-        err = fill_from_shard(m, i, &f);
-    for (size_t i = 0; i < f.n && !err; i++)
-        if (f.rows[i].root)
-            err = each(ctx, &f.rows[i]);
-    free(f.rows);
-    return err;
-}
-
-static int drive_page(struct meta *m, size_t shard, struct uuid *after, int (*each)(void *ctx, const struct drive_row *d), void *ctx, unsigned *ret_n)
-{
-    PG_SHARD(c, m, shard);
-    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS " FROM drive WHERE id > $1 ORDER BY id LIMIT $2");
-    pg_put_id(&q, after);
-    pg_put_int(&q, PAGE);
-    int err;
-    for (*ret_n = 0; (err = pg_step(&q)) == 1; ++*ret_n) {
-        struct drive_row d;
-        pg_get_drive(&q, &d);
-        *after = d.id;
-        if ((err = each(ctx, &d)) != 0)
-            break;
-    }
-    return err;
+    return err ? err : fill_and_call(m, &f, each, ctx);
 }
 
 int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    for (size_t i = 0; i < shards && !err; i++) {
-        struct uuid after = {{0}};
-        for (unsigned n = PAGE; n == PAGE && !err;)
-            err = drive_page(m, i, &after, each, ctx, &n);
+    struct uuid after = {{0}};
+    for (size_t n = PAGE; n == PAGE;) {
+        CLEANUP(found_fini) struct found f = {0};
+        int err = find_page(m, &after, &f);
+        n = f.n;
+        if (n)
+            after = f.drives[n - 1].row.id;
+        if (!err)
+            err = fill_and_call(m, &f, each, ctx);
+        if (err)
+            return err;
     }
-    return err;
+    return 0;
 }
 
 /* ---- changing them ---- */

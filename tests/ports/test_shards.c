@@ -3,6 +3,7 @@
 
 #include "gateway/core/drive_queue.h"
 
+#include <libpq-fe.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -84,6 +85,38 @@ static void an_owners_drives_stay_together(void **state)
     n = 0;
     assert_int_equal(CALL(f, drive_list, &other.id, count, &n), 0);
     assert_int_equal(n, 2);
+    two_fini(&t);
+}
+
+static int last_name(void *ctx, const struct drive_row *d)
+{
+    *(struct drive_row *)ctx = *d;
+    return 0;
+}
+
+static void what_a_broken_move_left_is_not_seen(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct drive_row d;
+    int n = 0;
+    two_init(&t, f);
+    assert_int_equal(CALL(f, drives_each, count, &n), 0);
+    PGconn *c = PQconnectdb(t.second.url);
+    char id[UUID_TEXT];
+    uuid_text(&f->drive.id, id);
+    CLEANUP_FREE char *sql = mem_printf("INSERT INTO drive SELECT '%s', '%s', 'old', 1, 7, 0, 0, 1, 2, 0, 0, '', 0, 0", id, id);
+    PGresult *res = PQexec(c, sql);
+    assert_int_equal(PQresultStatus(res), PGRES_COMMAND_OK);
+    PQclear(res);
+    PQfinish(c);
+    n = 0;
+    assert_int_equal(CALL(f, drives_each, count, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(CALL(f, drive_list, &f->user.id, last_name, &d), 0);
+    assert_int_equal(d.seq, UINT64_C(1) << 40);
+    assert_string_equal(d.name, "home");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0); /* and it is in nobody's way */
     two_fini(&t);
 }
 
@@ -222,6 +255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_owners_drives_stay_together),
+        TEST(what_a_broken_move_left_is_not_seen),
         TEST(a_drive_moves_while_it_is_written_to),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
