@@ -2,11 +2,8 @@
    ListObjectsV2, presigned URLs. */
 #include "gateway/adapters/objects_s3.h"
 #include "common/base64.h"
-#include "common/clock.h"
-#include "common/jsonx.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/url.h"
 
 #include <errno.h>
 #include <string.h>
@@ -120,51 +117,6 @@ static int s3_remove(struct objects *o, const char *key)
     return err == -ENOENT ? 0 : err;
 }
 
-/* ---- URLs for clients ---- */
-
-void objects_s3_presign(const struct objects_s3 *s, const struct s3_origin *at, const char *method, const char *key, const struct s3_header *headers, size_t n_headers,
-                        unsigned seconds, struct buf *ret_url)
-{
-    const struct s3_config *c = &s->config;
-    CLEANUP_BUF struct buf path = {0};
-    s3_http_path(c, key, &path);
-    struct s3_sign sign = {.access_key = c->access_key, .secret_key = c->secret_key, .region = c->region, .method = method, .host = at->host, .path = path.data,
-                           .query = "", .now_ns = clock_wall_ns(), .n_headers = n_headers};
-    if (n_headers)
-        memcpy(sign.headers, headers, n_headers * sizeof *headers);
-    buf_append_str(ret_url, at->base);
-    s3_sign_query(&sign, seconds, ret_url);
-}
-
-static int s3_presign_get(struct objects *o, const char *key, unsigned seconds, struct buf *ret_url)
-{
-    struct objects_s3 *s = s3_of(o);
-    if (!s->config.public.base)
-        return -ENOTSUP;
-    if (!objects_key_valid(key))
-        return -EINVAL;
-    objects_s3_presign(s, &s->config.public, "GET", key, NULL, 0, seconds, ret_url);
-    return 0;
-}
-
-static int s3_presign_put(struct objects *o, const char *key, uint64_t len, const struct hash *sha256, unsigned seconds, struct buf *ret_url, struct buf *ret_headers_json)
-{
-    struct objects_s3 *s = s3_of(o);
-    CLEANUP_BUF struct buf sum = {0};
-    char length[24];
-    if (!s->config.public.base || ready(s) || s->probed != S3_PROBED || !s->checks_signed_sum)
-        return -ENOTSUP;
-    if (!objects_key_valid(key))
-        return -EINVAL;
-    objects_s3_sum(sha256, &sum);
-    snprintf(length, sizeof length, "%llu", (unsigned long long)len);
-    const struct s3_header headers[] = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}};
-    CLEANUP_JSON json_t *shown = json_pack("{ssss}", headers[0].name, length, headers[1].name, sum.data);
-    jsonx_dump(shown, ret_headers_json);
-    objects_s3_presign(s, &s->config.public, "PUT", key, headers, 2, seconds, ret_url);
-    return 0;
-}
-
 /* ---- the rest ---- */
 
 static int s3_ping(struct objects *o)
@@ -192,8 +144,8 @@ static const struct objects_ops s3_ops = {
     .remove = s3_remove,
     .remove_many = objects_s3_remove_many,
     .list = objects_s3_list,
-    .presign_get = s3_presign_get,
-    .presign_put = s3_presign_put,
+    .presign_get = objects_s3_presign_get,
+    .presign_put = objects_s3_presign_put,
     .ping = s3_ping,
     .free = s3_free,
 };

@@ -8,13 +8,15 @@
 
 enum s3_probed { S3_PROBE_NEEDED, S3_PROBE_RUNNING, S3_PROBED };
 
+enum s3_put_form { S3_PUT_NONE, S3_PUT_PLAIN, S3_PUT_BOUND }; /* objects_s3_presign.c */
+
 struct objects_s3 {
     struct objects base;
     struct s3_config config;
     struct s3_http *http;
     _Atomic enum s3_probed probed;
     /* What the probe found; written before `probed` says so. */
-    bool checks_signed_sum; /* a presigned PUT of other bytes than were signed is refused */
+    enum s3_put_form put_form; /* by which of them clients can bring what was signed, and nothing else */
     bool conditional;       /* If-None-Match: * is honoured */
 };
 
@@ -25,7 +27,17 @@ int objects_s3_list(struct objects *o, const char *prefix, int (*each)(void *ctx
 int objects_s3_remove_many(struct objects *o, const char *const *keys, size_t n);
 /* x-amz-checksum-sha256: base64. Appends. */
 void objects_s3_sum(const struct hash *sha256, struct buf *ret);
-/* A URL for this request, good for so long, where `at` reaches the store: the host is part of the signature. Appends. */
-void objects_s3_presign(const struct objects_s3 *s, const struct s3_origin *at, const char *method, const char *key, const struct s3_header *headers, size_t n_headers,
-                        unsigned seconds, struct buf *ret_url);
+/* objects_s3_presign.c */
+struct s3_put_url { /* good where `at` reaches the store: the host is part of the signature */
+    struct buf url;
+    struct s3_header headers[3]; /* to be sent; they point into what follows */
+    size_t n;
+    char length[24], hex[HASH_HEX_LEN + 1];
+    struct buf sum;
+};
+void objects_s3_put_url(const struct objects_s3 *s, const struct s3_origin *at, enum s3_put_form form, const char *key, uint64_t len, const struct hash *sha256, unsigned seconds,
+                        struct s3_put_url *ret);
+void s3_put_url_fini(struct s3_put_url *u);
+int objects_s3_presign_get(struct objects *o, const char *key, unsigned seconds, struct buf *ret_url);
+int objects_s3_presign_put(struct objects *o, const char *key, uint64_t len, const struct hash *sha256, unsigned seconds, struct buf *ret_url, struct buf *ret_headers_json);
 #endif

@@ -40,46 +40,83 @@ static int bucket_check(struct objects_s3 *s)
     return a.status == 200 ? 0 : s3_http_errno(&r, &a);
 }
 
-/* PUT of `body` by a URL that is signed for the sum of `right`; sent where the gateway reaches the store. */
-static int put_presigned(struct objects_s3 *s, const char *key, const char *body, struct s3_answer *ret)
+/* An object to copy from, of other content than what is signed; it tells whether we may write at all. */
+static int put_source(struct objects_s3 *s, const char *key)
 {
-    CLEANUP_BUF struct buf url = {0}, sum = {0};
-    struct hash h;
-    char length[24];
-    size_t n = sizeof right - 1;
-    hash_bytes(right, n, &h);
-    objects_s3_sum(&h, &sum);
-    snprintf(length, sizeof length, "%zu", n);
-    const struct s3_header headers[] = {{"content-length", length}, {"x-amz-checksum-sha256", sum.data}};
-    objects_s3_presign(s, &s->config.store, "PUT", key, headers, 2, PROBE_SECONDS, &url);
-    return s3_http_put_url(s->http, url.data, headers, 2, body, n, ret);
-}
-
-/* Another content under a key that is taken. */
-static int put_again(struct objects_s3 *s, const char *key, struct s3_answer *ret)
-{
-    struct s3_request r = {.method = "PUT", .key = key, .headers = {{"if-none-match", "*"}}, .n_headers = 1, .body = wrong, .body_len = sizeof wrong - 1};
-    return s3_http_do(s->http, &r, ret);
-}
-
-static int ask(struct objects_s3 *s, const char *key, bool *ret_checks, bool *ret_conditional)
-{
+    struct s3_request r = {.method = "PUT", .key = key, .body = wrong, .body_len = sizeof wrong - 1};
     struct s3_answer a;
-    int err = put_presigned(s, key, wrong, &a);
-    if (err)
-        return err;
-    if (a.status >= 500)
-        return -EHOSTUNREACH;
-    bool refused = a.status == 400;
-    err = put_presigned(s, key, right, &a);
+    int err = s3_http_do(s->http, &r, &a);
     if (err)
         return err;
     if (a.status == 403) {
         log_error("object store: %s does not let us write to %s: %s", s->config.store.base, s->config.bucket, a.code);
         return -EACCES;
     }
-    *ret_checks = refused && a.status == 200;
-    err = put_again(s, key, &a);
+    return a.status == 200 ? 0 : s3_http_errno(&r, &a);
+}
+
+/* Another content under a key that is taken. */
+static int put_again(struct objects_s3 *s, const char *key, struct s3_answer *ret)
+{
+    struct s3_request r = {.method = "PUT", .key = key, .headers = {{"if-none-match", "*"}}, .n_headers = 1, .body = right, .body_len = sizeof right - 1};
+    return s3_http_do(s->http, &r, ret);
+}
+
+/* PUT of `body` by a URL that is signed for the sum of `right`, with headers that were not; sent where the gateway reaches the store. *ret: whether it was taken. */
+static int put_presigned(struct objects_s3 *s, enum s3_put_form form, const char *key, const char *body, const struct s3_header *more, size_t n_more, bool *ret)
+{
+    CLEANUP(s3_put_url_fini) struct s3_put_url u;
+    struct s3_header headers[8];
+    struct s3_answer a;
+    struct hash h;
+    hash_bytes(right, sizeof right - 1, &h);
+    objects_s3_put_url(s, &s->config.store, form, key, sizeof right - 1, &h, PROBE_SECONDS, &u);
+    memcpy(headers, u.headers, u.n * sizeof *headers);
+    for (size_t i = 0; i < n_more; i++)
+        headers[u.n + i] = more[i];
+    int err = s3_http_put_url(s->http, u.url.data, headers, u.n + n_more, body, sizeof right - 1, &a);
+    *ret = a.status >= 200 && a.status < 300;
+    return err ? err : a.status >= 500 ? -EHOSTUNREACH : 0;
+}
+
+/* Whether a URL of this form leads to what was signed, and to nothing else. */
+static int form_holds(struct objects_s3 *s, enum s3_put_form form, const char *key, const char *source, bool *ret)
+{
+    CLEANUP_FREE char *from = mem_printf("/%s/%s", s->config.bucket, source);
+    const struct s3_header another_sum[] = {{"x-amz-checksum-algorithm", "CRC32"}, {"x-amz-checksum-crc32", "KU2GCw=="}}; /* that of `wrong` */
+    const struct s3_header a_copy[] = {{"x-amz-copy-source", from}};
+    const struct {
+        const char *body;
+        const struct s3_header *more;
+        size_t n;
+        bool taken;
+    } tries[] = {{wrong, NULL, 0, false}, {wrong, another_sum, 2, false}, {right, a_copy, 1, false}, {right, NULL, 0, true}};
+    *ret = true;
+    for (size_t i = 0; i < sizeof tries / sizeof *tries && *ret; i++) {
+        bool taken;
+        int err = put_presigned(s, form, key, tries[i].body, tries[i].more, tries[i].n, &taken);
+        if (err)
+            return err;
+        *ret = taken == tries[i].taken;
+    }
+    return 0;
+}
+
+static int ask(struct objects_s3 *s, const char *key, const char *source, enum s3_put_form *ret_form, bool *ret_conditional)
+{
+    static const enum s3_put_form forms[] = {S3_PUT_PLAIN, S3_PUT_BOUND};
+    struct s3_answer a;
+    int err = put_source(s, source);
+    *ret_form = S3_PUT_NONE;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms && !err && *ret_form == S3_PUT_NONE; i++) {
+        bool holds;
+        err = form_holds(s, forms[i], key, source, &holds);
+        if (!err && holds)
+            *ret_form = forms[i];
+    }
+    if (err)
+        return err;
+    err = put_again(s, source, &a);
     *ret_conditional = !err && a.status == 412;
     return err;
 }
@@ -87,22 +124,24 @@ static int ask(struct objects_s3 *s, const char *key, bool *ret_checks, bool *re
 static int probe(struct objects_s3 *s)
 {
     struct uuid id;
-    char text[UUID_TEXT], key[64];
-    bool checks = false, conditional = false;
+    char text[UUID_TEXT], key[64], source[64];
+    enum s3_put_form form = S3_PUT_NONE;
+    bool conditional = false;
     uuid_new(&id);
     uuid_text(&id, text);
     snprintf(key, sizeof key, "probe/%s", text);
+    snprintf(source, sizeof source, "probe/%s-source", text);
     int err = bucket_check(s);
     if (!err)
-        err = ask(s, key, &checks, &conditional);
-    if (!err)
-        s->base.ops->remove(&s->base, key);
+        err = ask(s, key, source, &form, &conditional);
     if (err)
         return err;
-    s->checks_signed_sum = checks;
+    s->base.ops->remove(&s->base, key);
+    s->base.ops->remove(&s->base, source);
+    s->put_form = form;
     s->conditional = conditional;
-    if (!checks)
-        log_warn("object store: %s does not check a signed checksum: clients send what they write through the gateway", s->config.store.base);
+    if (form == S3_PUT_NONE)
+        log_warn("object store: %s takes other bytes than were signed: clients send what they write through the gateway", s->config.store.base);
     if (!conditional)
         log_info("object store: %s has no conditional writes", s->config.store.base);
     return 0;

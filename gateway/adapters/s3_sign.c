@@ -123,7 +123,7 @@ void s3_sign_header(const struct s3_sign *s, const struct hash *payload, struct 
 /* "X-Amz-…" sorts before every lower-case name of a query, as strcmp does. */
 void s3_sign_query(const struct s3_sign *s, unsigned seconds, struct buf *ret)
 {
-    char date[S3_DATE_LEN], sum[HASH_HEX_LEN + 1];
+    char date[S3_DATE_LEN], sum[HASH_HEX_LEN + 1], payload[HASH_HEX_LEN + 1] = "UNSIGNED-PAYLOAD";
     struct s3_header all[S3_SIGN_HEADERS_MAX + 3];
     CLEANUP_BUF struct buf query = {0}, credential = {0}, canonical = {0};
     s3_date(s->now_ns, date);
@@ -136,7 +136,9 @@ void s3_sign_query(const struct s3_sign *s, unsigned seconds, struct buf *ret)
     append_names(&query, all, n, "%3B");
     if (s->query[0])
         buf_appendf(&query, "&%s", s->query);
-    canonical_request(s, query.data, all, n, "UNSIGNED-PAYLOAD", &canonical);
+    if (s->payload)
+        hash_hex(s->payload, payload);
+    canonical_request(s, query.data, all, n, payload, &canonical);
     signature(s, date, &canonical, sum);
     buf_appendf(ret, "%s?%s&X-Amz-Signature=%s", s->path, query.data, sum);
 }

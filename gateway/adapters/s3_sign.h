@@ -16,6 +16,7 @@ struct s3_sign {
     const char *host;  /* as in the Host header */
     const char *path;  /* percent-encoded already, begins with '/' */
     const char *query; /* "name=value&…", encoded already and in the order of the encoded names; "" none */
+    const struct hash *payload; /* s3_sign_query: the body's SHA-256, which is part of the signature then; NULL: any body */
     int64_t now_ns;    /* CLOCK_REALTIME; to the second */
     /* Signed beside host, in the order of their names. */
     struct s3_header headers[S3_SIGN_HEADERS_MAX];
@@ -28,6 +29,6 @@ void s3_date(int64_t now_ns, char ret[S3_DATE_LEN]);
 void s3_encode(struct buf *ret, const char *text, bool path);
 /* The value of the Authorization header. Signs x-amz-content-sha256 (payload) and x-amz-date too, which the caller sends as well: neither is among s->headers. Appends. */
 void s3_sign_header(const struct s3_sign *s, const struct hash *payload, struct buf *ret);
-/* Appends "path?query" that is good for `seconds` (at most a week). The body is not signed; s->headers must be sent as they are here. */
+/* Appends "path?query" that is good for `seconds` (at most a week). s->headers must be sent as they are here, with x-amz-content-sha256 among them where the body is signed. */
 void s3_sign_query(const struct s3_sign *s, unsigned seconds, struct buf *ret);
 #endif

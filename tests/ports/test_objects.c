@@ -228,6 +228,23 @@ static long by_url(const char *url, const char *headers, const char *body, const
     return status;
 }
 
+static long by_url_with(const char *url, const char *headers, const char *more, const char *body, struct buf *ret)
+{
+    CLEANUP_JSON json_t *all = json_loads(headers, 0, NULL), *added = json_loads(more, 0, NULL);
+    json_object_update(all, added);
+    CLEANUP_FREE char *text = json_dumps(all, 0);
+    return by_url(url, text, body, NULL, ret);
+}
+
+/* Of s3://ACCESS:SECRET@BUCKET?… */
+static const char *bucket_of(const char *url)
+{
+    static char name[64];
+    const char *at = strrchr(url, '@');
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 1, "?"), at + 1);
+    return name;
+}
+
 /* Only for a store that clients can reach; a folder says that it is none. */
 static void a_client_reads_and_writes_by_url(void **state)
 {
@@ -247,8 +264,17 @@ static void a_client_reads_and_writes_by_url(void **state)
     buf_fini(&b);
     assert_true(by_url(url.data, NULL, "other words", NULL, &b) >= 400); /* without the sum */
     buf_fini(&b);
+    /* nor by what its holder adds: another sum that is to be checked, an object that is to be copied */
+    assert_true(by_url_with(url.data, headers.data, "{\"x-amz-checksum-algorithm\":\"CRC32\",\"x-amz-checksum-crc32\":\"471WNg==\"}", "other words", &b) >= 400);
+    buf_fini(&b);
+    CLEANUP_FREE char *other = mem_printf("%s-other", f->key), *copy = mem_printf("{\"x-amz-copy-source\":\"/%s/%s\"}", bucket_of(f->url), other);
+    assert_int_equal(put(f, other, "other words"), 0);
+    assert_true(by_url_with(url.data, headers.data, copy, "hello world", &b) >= 400);
+    buf_fini(&b);
     assert_int_equal(CALL(f, get, f->key, 0, 1, &b), -ENOENT);
     assert_int_equal(by_url(url.data, headers.data, "hello world", NULL, &b), 200);
+    buf_fini(&b);
+    assert_true(by_url_with(url.data, headers.data, copy, "hello world", &b) >= 400); /* nor afterwards */
     buf_fini(&b);
     assert_int_equal(CALL(f, get, f->key, 0, 11, &b), 0);
     assert_string_equal(b.data, "hello world");

@@ -1,4 +1,5 @@
 """The direct data path: chunks between clients and a real S3 store, without the gateway."""
+import base64
 import ctypes
 import glob
 import http.server
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 import pytest
 
@@ -427,8 +429,8 @@ class Bringer(Peer):
         assert answer.status == 200, answer
         return answer.json["places"][0]
 
-    def bring(self, place, data):
-        return put_to(self.gateway, place, data)
+    def bring(self, place, data, **more):
+        return put_to(self.gateway, place, data, **more)
 
     def placed(self, *packs):
         answer = self.call("POST", "/placed", json={"drive": self.drive, "packs": list(packs)})
@@ -469,7 +471,11 @@ def test_the_store_checks_what_is_brought(gateway):
     assert peer.placed(place["pack"], "direct/00/nothing") == [True, False]
     assert peer.missing(sha256(data)) == []
     assert peer.place(data) == {"there": True}
-    assert peer.bring(place, other) in (400, 403)  # nor afterwards
+    crc = base64.b64encode(zlib.crc32(other).to_bytes(4, "big")).decode()
+    theirs = peer.place(other)
+    assert peer.bring(theirs, other) == 200
+    for cunning in {}, {"x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc}, {"x-amz-copy-source": "/cairn/" + theirs["pack"]}:  # nor afterwards
+        assert peer.bring(place, other, **cunning) in (400, 403)
     assert "error" not in peer.file_of("file", sha256(data), len(data))
     assert gateway.api("GET", "/files/content" + gateway.query(drive="home", path="/file")).body == data
 
@@ -559,9 +565,9 @@ def test_places_for_bringing_are_checked(gateway):
 # ---- uploads over HTTP ----
 
 
-def put_to(gateway, place, data):
+def put_to(gateway, place, data, **more):
     """The status of the store's answer; one that hangs up in the middle has refused."""
-    headers = {**place["headers"], "content-length": str(len(data)), "Content-Type": ""}
+    headers = {**place["headers"], "content-length": str(len(data)), "Content-Type": "", **more}
     request = urllib.request.Request(place["url"], data=data, method="PUT", headers=headers)
     try:
         with gateway.opener.open(request) as r:

@@ -18,6 +18,7 @@ struct fake_request {
     char method[16], path[1024];
     size_t head; /* X-Cairn-Head */
     char authorization[256], idempotency_key[64];
+    char text[4096]; /* the whole head, for fake_header */
     struct buf body;
 };
 struct fake_answer {
@@ -76,6 +77,7 @@ static inline bool fake_read_request(int fd, struct buf *in, struct fake_request
     size_t body_len = strtoul(fake_header(in->data, "Content-Length", number, sizeof number), NULL, 10);
     req->head = strtoul(fake_header(in->data, "X-Cairn-Head", number, sizeof number), NULL, 10);
     fake_header(in->data, "Authorization", req->authorization, sizeof req->authorization);
+    snprintf(req->text, sizeof req->text, "%s", in->data);
     fake_header(in->data, "Idempotency-Key", req->idempotency_key, sizeof req->idempotency_key);
     buf_consume(in, head_len);
     while (in->len < body_len) {

@@ -22,6 +22,7 @@ struct store {
     struct buf object;
     bool there, has_bucket;
     bool careless; /* checks neither sums nor conditions */
+    enum { REFUSES, SEES_WHAT_IS_SIGNED, COPIES } unsigned_headers; /* refuses them; heeds them, unless others were signed (MinIO); copies in any case */
     /* faults, for requests of an object "t/…" */
     int fail_with, failures;   /* so many answers of this status; 0 cuts the connection */
     bool lose_answer;          /* of the next PUT, which is carried out */
@@ -33,6 +34,23 @@ struct store {
     const char *remove_answer;
     atomic_int requests, bucket_made;
 };
+
+static int probed(const struct store *s, const struct fake_request *req)
+{
+    char copied[256], another_sum[64], payload[80];
+    bool right = memcmp(req->body.data, "cairn asks", 10) == 0, bound = strstr(req->path, "x-amz-copy-source");
+    bool copies = fake_header(req->text, "x-amz-copy-source", copied, sizeof copied)[0] != 0;
+    bool sums = fake_header(req->text, "x-amz-checksum-crc32", another_sum, sizeof another_sum)[0] != 0;
+    if (bound && strlen(fake_header(req->text, "x-amz-content-sha256", payload, sizeof payload)) != HASH_HEX_LEN)
+        return 403;
+    if (s->careless)
+        return 200;
+    if (copies)
+        return s->unsigned_headers == COPIES || (s->unsigned_headers == SEES_WHAT_IS_SIGNED && !bound) ? 200 : 403;
+    if (sums)
+        return s->unsigned_headers != REFUSES && !bound ? 200 : 400;
+    return right ? 200 : 400;
+}
 
 static void put(struct store *s, const struct fake_request *req, struct fake_answer *ans)
 {
@@ -74,11 +92,12 @@ static void object(struct store *s, const struct fake_request *req, struct fake_
 static void handle(void *ctx, const struct fake_request *req, struct fake_answer *ans)
 {
     struct store *s = ctx;
+    char value[256];
     bool presigned = strstr(req->path, "X-Amz-Signature=");
     if (strncmp(req->path, BUCKET "/probe/", 14) == 0 && presigned)
-        ans->status = s->careless || memcmp(req->body.data, "cairn asks", 10) == 0 ? 200 : 400;
+        ans->status = probed(s, req);
     else if (strncmp(req->path, BUCKET "/probe/", 14) == 0)
-        ans->status = strcmp(req->method, "PUT") == 0 && !s->careless ? 412 : 200;
+        ans->status = fake_header(req->text, "If-None-Match", value, sizeof value)[0] && !s->careless ? 412 : 200;
     else if (strncmp(req->path, BUCKET "/t/", 10) == 0)
         object(s, req, ans);
     else if (strstr(req->path, "list-type=2") && s->page < 3) {
@@ -228,6 +247,33 @@ static void a_careless_store_is_not_relied_on(void **state)
     assert_memory_equal(s->object.data, "text", 4);
 }
 
+static void reopen(struct store *s)
+{
+    s->o->ops->free(s->o);
+    assert_int_equal(objects_open(s->url, &s->o), 0);
+}
+
+/* Some heed what was not signed: another sum to check, an object to copy from. Then that it is not there is signed as well; where that does not help, clients get no URLs. */
+static void what_was_not_signed_must_not_count(void **state)
+{
+    struct store *s = *state;
+    CLEANUP_BUF struct buf url = {0}, headers = {0};
+    struct hash h = {0};
+    assert_int_equal(s->o->ops->presign_put(s->o, "t/b", 1, &h, 60, &url, &headers), 0);
+    assert_null(strstr(url.data, "x-amz-copy-source"));
+    assert_null(strstr(headers.data, "x-amz-content-sha256"));
+    s->unsigned_headers = SEES_WHAT_IS_SIGNED;
+    reopen(s);
+    buf_fini(&url);
+    buf_fini(&headers);
+    assert_int_equal(s->o->ops->presign_put(s->o, "t/b", 1, &h, 60, &url, &headers), 0);
+    assert_non_null(strstr(url.data, "x-amz-copy-source%3Bx-amz-server-side-encryption-customer-algorithm&x-amz-copy-source=&x-amz-server-side-encryption-customer-algorithm=&X-Amz-Signature="));
+    assert_non_null(strstr(headers.data, "\"x-amz-content-sha256\":\"0000"));
+    s->unsigned_headers = COPIES;
+    reopen(s);
+    assert_int_equal(s->o->ops->presign_put(s->o, "t/b", 1, &h, 60, &url, &headers), -ENOTSUP);
+}
+
 static void a_bucket_that_is_missing_is_made(void **state)
 {
     struct store *s = *state;
@@ -279,6 +325,7 @@ int main(void)
         TEST(refusals_are_told_apart),
         TEST(a_store_that_is_away_is_noticed_and_comes_back),
         TEST(a_careless_store_is_not_relied_on),
+        TEST(what_was_not_signed_must_not_count),
         TEST(a_bucket_that_is_missing_is_made),
         TEST(a_list_goes_on_over_pages),
         TEST(a_removal_that_fails_for_one_key_is_told),
