@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define RENEW_TICK_MS 200
-#define RENEW_MAX 4096    /* drives at a time */
+#define RENEW_MAX 512     /* drives at a time */
 #define FETCH_MAX 1000    /* changes; who missed more catches up by itself */
 #define LIVES_TICK_MS 5000
 #define GENERATION(seq) ((seq) >> 40)
@@ -140,11 +140,15 @@ struct renewal {
     uint64_t seqs[RENEW_MAX];
 };
 
+static void renew_due(struct streams *s);
+
 static void renewed(void *arg)
 {
     struct renewal *r = arg;
     struct streams *s = r->streams;
     s->renewing = false;
+    if (r->n == RENEW_MAX)
+        renew_due(s); /* there may be more */
     for (size_t i = 0; !r->err && i < r->n; i++) {
         if (r->seqs[i] == UINT64_MAX)
             continue;
@@ -165,11 +169,9 @@ static void renew(void *arg)
     http_server_post(app->server, renewed, r);
 }
 
-static void renew_tick(void *arg)
+static void renew_due(struct streams *s)
 {
-    struct streams *s = arg;
-    http_server_timer(s->app->server, RENEW_TICK_MS, renew_tick, s);
-    if (s->renewing)
+    if (s->renewing || !s->first)
         return;
     struct renewal *r = mem_alloc(sizeof *r);
     r->streams = s;
@@ -180,6 +182,13 @@ static void renew_tick(void *arg)
     }
     s->renewing = true;
     pool_run(http_server_pool(s->app->server), renew, r);
+}
+
+static void renew_tick(void *arg)
+{
+    struct streams *s = arg;
+    http_server_timer(s->app->server, RENEW_TICK_MS, renew_tick, s);
+    renew_due(s);
 }
 
 /* ---- that this gateway lives, and others do not ---- */

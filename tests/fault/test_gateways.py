@@ -228,6 +228,20 @@ def test_a_rolling_restart_is_not_noticed(both):
     assert not failures
 
 
+def test_without_the_store_no_promise_is_given(both):
+    """A gateway that cannot renew its interest gives no lease: others, which still reach the store, would not wait for its mounts."""
+    open(both.a / "f", "w").close()
+    assert mode(both.b) == 0o644
+    both.gateways.server.kill()
+    for m in (both.a, both.b):
+        wait_for(lambda: not status(m)["lease"], "the end of its lease")
+    both.gateways.server.start()
+    for m in (both.a, both.b):
+        wait_for(lambda: status(m)["lease"], "a lease", 60)
+    os.chmod(both.a / "f", 0o600)
+    assert mode(both.b) == 0o600
+
+
 def test_whatever_dies_nobody_sees_the_old(both):
     """One mount changes a file without a pause, the other looks without a pause; one gateway after the other is killed, and comes back."""
     a, b = both.a, both.b
