@@ -13,6 +13,7 @@
 #define BEATS 64          /* heart-beats that can be unanswered */
 #define SILENCE_MS 5000   /* a connection that says nothing for so long is made anew */
 #define PROBE_MS 1000     /* a gateway that could not be reached is not asked again before */
+#define PATIENCE_MS 2000  /* so long one that is gone is looked for before the cache is believed: there may be another one */
 #define NOTICES 50
 #define PAGE 4096
 
@@ -44,6 +45,7 @@ struct sync {
     _Atomic int64_t lease_until;
     _Atomic bool caught_up, emptied; /* emptied: the kernel holds nothing that needs a lease */
     _Atomic int64_t unreachable_until;
+    _Atomic bool gave_up; /* it was looked for in vain, and has not been there since */
 };
 
 /* ---- trust ---- */
@@ -236,17 +238,28 @@ static int catch_up(struct sync *s, uint64_t upto)
     }
 }
 
+static int ask(struct sync *s)
+{
+    uint64_t seq;
+    int err = remote_seq(s->cfg.remote, &seq);
+    if (err == 0 && sync_seq(s) < seq) {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->apply);
+        err = catch_up(s, seq);
+    }
+    return err;
+}
+
 int sync_fresh(struct sync *s)
 {
     if (sync_trusted(s))
         return 0;
     if (clock_boot_ms() >= s->unreachable_until) {
-        uint64_t seq;
-        int err = remote_seq(s->cfg.remote, &seq);
-        if (err == 0 && sync_seq(s) < seq) {
-            ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->apply);
-            err = catch_up(s, seq);
-        }
+        struct remote_wait wait = {.timeout_ms = s->gave_up ? 0 : PATIENCE_MS};
+        int err;
+        do
+            err = ask(s);
+        while (remote_wait(&wait, err));
+        s->gave_up = err != 0;
         if (err == 0)
             return 0;
         s->unreachable_until = clock_boot_ms() + PROBE_MS;
@@ -348,6 +361,7 @@ static void connected(void *ctx, struct stream *stream)
              (unsigned long long)s->seq);
     pthread_mutex_unlock(&s->lock);
     s->unreachable_until = 0;
+    s->gave_up = false;
     stream_send(stream, text);
 }
 

@@ -104,6 +104,20 @@ def test_a_mount_that_was_cut_off_catches_up(mounts, proxy):
     assert sorted(os.listdir(b.path)) == sorted(f"f{i}" for i in range(10))
 
 
+def test_a_gateway_that_is_gone_for_a_moment_is_looked_for_first(mounts, proxy):
+    """Before a mount believes its cache for want of a gateway: the next one may be there already."""
+    a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}")
+    open(a / "f", "w").close()
+    assert os.lstat(b / "f").st_mode & 0o777 == 0o644
+    wait_for(lambda: status(b)["lease"], "a lease")
+    proxy.cut()
+    os.chmod(a / "f", 0o600)  # waits until the lease of b is out
+    mending = threading.Timer(0.7, proxy.mend)
+    mending.start()
+    assert os.lstat(b / "f").st_mode & 0o777 == 0o600
+    mending.join()
+
+
 def test_strict_refuses_when_cut_off(mounts, proxy):
     b = mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}", o="strict,timeout=2")
     open(b / "f", "w").close()

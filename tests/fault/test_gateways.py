@@ -4,6 +4,7 @@ import fcntl
 import os
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -206,8 +207,8 @@ def test_a_rolling_restart_is_not_noticed(both):
                 os.rename(here / path, here / (path + ".moved"))
                 assert not os.path.lexists(there / path)
                 os.unlink(there / (path + ".moved"))
-        except Exception as e:  # told below
-            failures.append((name, done[name], e))
+        except Exception:
+            failures.append((name, done[name], traceback.format_exc()))
     threads = [threading.Thread(target=work, args=args) for args in (("a", both.a, both.b), ("b", both.b, both.a))]
     for t in threads:
         t.start()
@@ -225,7 +226,7 @@ def test_a_rolling_restart_is_not_noticed(both):
         stop.set()
         for t in threads:
             t.join()
-    assert not failures
+    assert not failures, failures[0][2]
 
 
 def test_without_the_store_no_promise_is_given(both):
