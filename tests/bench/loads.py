@@ -29,7 +29,7 @@ class Cluster:
         settings = {**os.environ, **{k: v for k, v in self.env.items() if k in ("CAIRN_META", "CAIRN_OBJECTS", "CAIRN_CACHE", "CAIRN_EVENTS")}}
         made = subprocess.run([os.path.join(self.bin, "cairn-gateway"), "admin", "drive", "create", name, "--owner", self.env["CAIRN_USER"]], env=settings,
                               capture_output=True, text=True)
-        if made.returncode and "exist" not in made.stderr:
+        if made.returncode and "already" not in made.stderr:
             raise RuntimeError(made.stderr)
         return name
 
@@ -222,7 +222,8 @@ class Bench:
 
     def sockets(self):
         """Past nginx, since its connections count twice. Spread over drives, of which each has its subscribers; events are of the first."""
-        drives = [self.gateway.add_drive(f"socket-{i}") for i in range(self.n["drives"])]
+        wanted = {self.gateway.add_drive(f"socket-{i}") for i in range(self.n["drives"])}
+        drives = [d["id"] for d in json.loads(self.load.request("GET", "/drives"))["drives"] if d["name"] in wanted]
         result = self.load.run("subscribe", url=self.gateway.direct, drive=",".join(drives), connections=self.n["sockets"], sources=64,
                                events=max(1, self.n["events"] // 50), limit=600)
         return {f"sockets, {self.n['drives']} drives": result}
