@@ -101,8 +101,10 @@ def measure(load, catalogue, users, sample, requests):
     """Requests of `sample` users out of `users`, and what each cost the gateways and PostgreSQL."""
     rng = random.Random(7)
     lines = []
-    for i in rng.sample(range(users), min(sample, users)):
-        token = catalogue.program("admin", "user", "token", f"many-{i}", "--days", "1")
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        who = rng.sample(range(users), min(sample, users))
+        tokens = list(threads.map(lambda i: catalogue.program("admin", "user", "token", f"many-{i}", "--days", "1"), who))
+    for token in tokens:
         lines += [f"/api/v1/drives - {token}", f"/api/v1/files?drive=home&path=/ - {token}"]
     rng.shuffle(lines)
     targets = load.targets("catalogue", lines)
@@ -117,15 +119,15 @@ def measure(load, catalogue, users, sample, requests):
     return result
 
 
-def bench(load, cluster, users, tell):
+def bench(load, cluster, users, sample, requests, tell):
     catalogue = Catalogue(cluster)
     few, found = min(1000, users), {}
     if not catalogue.has(few):
         catalogue.fill(0, few)
-        found[f"catalogue of {few}"] = measure(load, catalogue, few, 200, 20_000)
+        found[f"catalogue of {few}"] = measure(load, catalogue, few, sample, requests)
     if users > few:
         if not catalogue.has(users):
             catalogue.fill(few, users, tell)
-        found[f"catalogue of {users}"] = {**measure(load, catalogue, users, 200, 20_000), "sizeGiB": catalogue.size_gib()}
+        found[f"catalogue of {users}"] = {**measure(load, catalogue, users, sample, requests), "sizeGiB": catalogue.size_gib()}
     return found
 

@@ -171,7 +171,7 @@ def small(counts):
 
 
 COUNTS = {"connections": 64, "uploads": 1000, "downloads": 5000, "subscribers": 10000, "mib": 1024, "seconds": 500, "files": 200, "events": 1000,
-          "sockets": 100_000, "drives": 100, "users": 10_000_000}
+          "sockets": 100_000, "drives": 100, "users": 10_000_000, "sample": 100, "requests": 20_000}
 USUAL = ["queries", "links", "uploads", "downloads", "large", "subscribers"]
 KNOWN = USUAL + ["sockets", "catalogue"]
 
@@ -230,7 +230,7 @@ class Bench:
 
     def catalogue(self):
         import catalogue
-        return catalogue.bench(self.load, self.gateway, self.n["users"], self.tell)
+        return catalogue.bench(self.load, self.gateway, *(self.n[k] for k in ("users", "sample", "requests")), self.tell)
 
 
 def bench_load(base, gateway, counts=None, names=None, tell=lambda text: None):

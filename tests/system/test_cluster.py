@@ -1,4 +1,5 @@
 """scripts/cluster: all of Cairn on this machine, and nothing of it after `down`, or after a start that failed."""
+import json
 import os
 import signal
 import stat
@@ -6,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BIN, wait_for
+from harness import BIN, ROOT, wait_for
 from realcluster import SCRIPT, RealCluster, processes_of, script
 from wsclient import Stomp
 
@@ -70,6 +71,24 @@ def test_it_comes_up_loses_parts_goes_down_and_comes_back(where):
     assert not any(status(where, 1).values())
     c.up()
     assert c.url == url and get(c, "/kept").body == b"of the first time"
+    c.down()
+
+
+def test_the_service_loads_run_on_it(where):
+    """Those that need a cluster, on small counts: gateways past nginx, raw puts to the same store, a catalogue that is filled by cloning what the program made."""
+    c = RealCluster(where).up("--gateways", "2")
+    done = subprocess.run([os.path.join(ROOT, "scripts", "bench"), "load", "--bin", BIN, "--on", where, "--json", "--loads", "queries,large,sockets,catalogue",
+                           "--load-files", "3", "--load-seconds", "100", "--load-mib", "8", "--load-sockets", "60", "--load-drives", "3", "--load-events", "100",
+                           "--load-users", "1100", "--load-sample", "5", "--load-requests", "300"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = json.loads(done.stdout)["load"]
+    assert found["metadata queries"]["rows"]["GET"]["count"] and found["… past nginx"]["rows"]["GET"]["count"]
+    assert found["one large upload"]["rawSeconds"] > 0
+    sockets = found["sockets, 3 drives"]
+    assert sockets["connections"] == 60 and sockets["rows"]["event"]["count"] == 2 * 20  # those of the first drive, at both gateways
+    for users in (1000, 1100):
+        assert found[f"catalogue of {users}"]["rows"]["GET"]["count"] == 300
+        assert found[f"catalogue of {users}"]["postgresUsEach"] > 0
     c.down()
 
 
