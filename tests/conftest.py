@@ -58,12 +58,25 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "embedded(why): what it looks at is there only with SQLite and a folder; left out on real servers")
 
 
+# Modules that have no part in a run on real servers: they start what they need themselves, or no gateway at all.
+ONCE = {
+    "test_behind_nginx": "starts a cluster", "test_between_gateways": "starts several gateways on PostgreSQL", "test_break": "breaks the disk under SQLite", "test_cluster": "starts clusters",
+    "test_deploy": "reads files", "test_docs": "reads files", "test_failover": "starts PostgreSQL and a replica", "test_gateways": "starts several gateways on PostgreSQL", "test_outages": "starts a cluster",
+    "test_push_gateways": "starts several gateways on PostgreSQL", "test_servers": "starts servers", "test_shards": "starts shards", "test_topologies": "starts servers", "test_up": "starts an embedded gateway",
+    "test_workers": "starts PostgreSQL",
+}
+
+
+def why_not_on_servers(item):
+    mark = item.get_closest_marker("embedded")
+    return mark.args[0] if mark else ONCE.get(item.module.__name__.rpartition(".")[2])
+
+
 def pytest_collection_modifyitems(items):
-    if backends.ON_SERVERS:
-        for item in items:
-            mark = item.get_closest_marker("embedded")
-            if mark:
-                item.add_marker(pytest.mark.skip(reason=f"embedded only: {mark.args[0]}"))
+    for item in items if backends.ON_SERVERS else []:
+        why = why_not_on_servers(item)
+        if why:
+            item.add_marker(pytest.mark.skip(reason=f"not on real servers once more: {why}"))
 
 
 @pytest.fixture

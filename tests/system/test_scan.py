@@ -188,8 +188,8 @@ def in_mounts(gateway, a, b):
 def test_the_scanner_is_away_and_comes_back(gateway, clamd):
     put(gateway, "/before", EICAR)
     infected(gateway, "/before")
-    health = gateway.api("GET", "/actuator/health").json
-    assert (health["status"], health["components"]["scanner"]["status"]) == ("UP", "UP")
+    wait_for(lambda: gateway.api("GET", "/actuator/health").json["status"] == "UP", "all parts")
+    assert gateway.api("GET", "/actuator/health").json["components"]["scanner"]["status"] == "UP"
     clamd.stop()
     health = gateway.api("GET", "/actuator/health")
     assert (health.status, health.json["status"], health.json["components"]["scanner"]["status"]) == (200, "DEGRADED", "DOWN")
