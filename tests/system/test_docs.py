@@ -143,3 +143,22 @@ def test_links_between_documents_lead_somewhere():
     for path in [os.path.join(ROOT, "README.md"), *glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", source(path)):
             assert os.path.exists(os.path.join(os.path.dirname(path), target)), f"{path}: {target}"
+
+
+def test_operations_names_what_gateways_say():
+    """Each metric, and each line of the log, of docs/operations.md is in the source."""
+    with open(os.path.join(ROOT, "docs", "operations.md")) as f:
+        spans = re.findall(r"`([^`]+)`", f.read())
+    source = ""
+    for folder, _, files in os.walk(os.path.join(ROOT, "gateway")):
+        for name in files:
+            if name.endswith(".c"):
+                with open(os.path.join(folder, name)) as f:
+                    source += f.read()
+    metrics = {m for span in spans for m in re.findall(r"\bcairn_[a-z_]+", span)}
+    said = {piece.strip() for span in spans if " " in span and re.match(r"…|cannot|connected|database|gateway|lost|object|process|redis|rabbitmq|this gateway", span)
+            for piece in re.split(r"…|http://|:|\d+", span) if " " in piece.strip()}
+    assert len(metrics) > 4 and len(said) > 8, (metrics, said)
+    written = " ".join(re.sub(r"%[a-z.*0-9]+|[\"\n]", " ", source).split())
+    for word in metrics | said:
+        assert word in written, f"no gateway says {word!r}"

@@ -1,4 +1,4 @@
-"""The same URLs name single servers and whole installations: Redis Cluster, quorum queues, MinIO over four nodes, PostgreSQL with a streaming replica. Each is started once for real, and loses a part."""
+"""The same URLs name single servers and whole installations: Redis Cluster, quorum queues, MinIO over four nodes. Each is started once for real, and loses a part. (PostgreSQL with a streaming replica: tests/fault/test_failover.py.)"""
 import json
 import os
 import re
