@@ -185,6 +185,7 @@ def in_mounts(gateway, a, b):
     os.unlink(a / "f")
 
 
+@pytest.mark.embedded("looks at the gateway's own count of scans, which a worker makes")
 def test_the_scanner_is_away_and_comes_back(gateway, clamd):
     put(gateway, "/before", EICAR)
     infected(gateway, "/before")
@@ -211,6 +212,7 @@ def test_the_scanner_is_away_and_comes_back(gateway, clamd):
     assert scanned(gateway, "infected") == 1
 
 
+@pytest.mark.embedded("looks at the gateway's own count of scans, which a worker makes")
 def test_large_files(gateway):
     before = scanned(gateway, "too-large")
     big = os.urandom(MIB) * 6
