@@ -103,7 +103,7 @@ def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_i
         for _ in range(5):
             refused = client.api("GET", "/files" + cluster.query(drive=cluster.drive, path="/known"))
             assert refused.status == 503 and refused.headers["Retry-After"] and refused.code == "backend-away", refused
-        assert put(client, "/refused", b"x").status == 503
+        assert put(client, "/without-database", b"x").status == 503
 
     assert read(b / "known") == b"known" * 1000  # what is cached
     assert os.path.getsize(a / "known") == 5000
@@ -116,7 +116,7 @@ def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_i
     wait_for(lambda: all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway")), "recovery, by itself")
     write(a / "after", b"after")
     assert read(b / "after") == b"after"
-    assert put(cluster, "/refused", b"x").status == 201
+    assert put(cluster, "/without-database", b"x").status == 201
 
 
 def test_a_restart_of_the_database_under_load_fails_nothing(cluster, mounts):
