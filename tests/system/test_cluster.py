@@ -112,7 +112,7 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(where, folder):
     assert p.wait(60) == 143, p.stderr.read()
     assert time.monotonic() - began < 40
     p.stderr.close()
-    assert not processes_of(where)
+    wait_for(lambda: not processes_of(where), "the end of what was only just being started", 15)
 
 
 def test_one_that_fails_ends_the_wait_for_the_others_and_what_ran_before_stays(where, folder):
