@@ -4,11 +4,24 @@
 #define LIST_PAGE 2048u
 #define LIST_AHEAD_AFTER 2u
 
-static void take_page(struct mount *m, struct node *dir, const struct remote_page *page)
+/* A name of which something newer is known, or seems to be (stamps are hashed), cannot be taken from the page; without it the listing would not be whole. */
+static int ask_again(struct mount *m, struct node *dir, const char *name)
 {
+    struct attr a;
+    int err = -EAGAIN;
+    for (int tries = 0; tries < 10 && err == -EAGAIN; tries++)
+        err = mount_ask_name(m, dir, name, NULL, &a);
+    return err == -ENOENT ? 0 : err;
+}
+
+static int take_page(struct mount *m, struct node *dir, const struct remote_page *page)
+{
+    int err = 0;
     replica_fill_attr(m->replica, dir, page->seq, &page->attr);
-    for (size_t i = 0; i < page->n; i++)
-        replica_fill_name(m->replica, dir, page->entries[i].name, page->seq, &page->entries[i].attr, NULL);
+    for (size_t i = 0; i < page->n && !err; i++)
+        if (!replica_fill_name(m->replica, dir, page->entries[i].name, page->seq, &page->entries[i].attr, NULL))
+            err = ask_again(m, dir, page->entries[i].name);
+    return err;
 }
 
 /* One pass over all pages. -EAGAIN: something in it changed meanwhile. */
@@ -22,12 +35,14 @@ static int list_once(struct mount *m, struct node *dir)
         MOUNT_ASK(m, err, remote_directory(m->remote, dir->ino, 0, after, LIST_PAGE, &page));
         if (err)
             return err;
-        take_page(m, dir, &page);
+        err = take_page(m, dir, &page);
         if (!first)
             first = page.seq;
         free(after);
         after = mem_strdup(page.next);
         remote_page_fini(&page);
+        if (err)
+            return err;
         if (!after)
             return replica_fill_complete(m->replica, dir, first) ? 0 : -EAGAIN;
     }
@@ -41,8 +56,7 @@ bool mount_list_ahead(struct mount *m, struct node *dir)
     struct remote_page page = {0};
     if (!now || remote_directory(m->remote, dir->ino, 0, "", LIST_PAGE, &page)) /* tried once: the look-up itself does the waiting */
         return false;
-    take_page(m, dir, &page);
-    if (!page.next)
+    if (take_page(m, dir, &page) == 0 && !page.next)
         replica_fill_complete(m->replica, dir, page.seq);
     remote_page_fini(&page);
     replica_lock(m->replica);

@@ -101,6 +101,8 @@ void mount_entry(struct mount *m, struct node *parent, struct node *n, const str
 /* ---- names.c ---- */
 /* Finds a name, asking the gateway where need be. 0: *ret_node (nlookup raised) and *ret; -ENOENT. */
 int mount_lookup(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret);
+/* What the gateway says of a name, now. ret_node may be NULL, else nlookup is raised. -ENOENT: no such name; -EAGAIN: it has changed since that answer. */
+int mount_ask_name(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret);
 /* Runs one operation; its result's error or -EIO. */
 int mount_run(struct mount *m, const struct op *op, struct op_result *ret);
 int mount_new_ino(struct mount *m, uint64_t *ret);

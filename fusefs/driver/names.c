@@ -29,8 +29,7 @@ int mount_new_ino(struct mount *m, uint64_t *ret)
 
 #define TRIES 50
 
-/* What the gateway says of a name. -EAGAIN: it has changed since that answer. */
-static int ask_name(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret)
+int mount_ask_name(struct mount *m, struct node *parent, const char *name, struct node **ret_node, struct attr *ret)
 {
     uint64_t seq;
     bool found;
@@ -54,7 +53,7 @@ int mount_lookup(struct mount *m, struct node *parent, const char *name, struct 
             return known ? 0 : -ENOENT;
         if (mount_list_ahead(m, parent))
             continue;
-        err = ask_name(m, parent, name, ret_node, ret);
+        err = mount_ask_name(m, parent, name, ret_node, ret);
         if (err != -EAGAIN)
             return err;
     }
@@ -233,7 +232,7 @@ static int make_or_find(struct mount *m, struct node *parent, const struct op *o
 {
     int err = make(m, parent, op, ret_node, ret);
     for (int tries = 0; tries < TRIES && (err == -EEXIST || err == -EAGAIN); tries++) {
-        err = ask_name(m, parent, op->name, ret_node, ret);
+        err = mount_ask_name(m, parent, op->name, ret_node, ret);
         if (err == -ENOENT) /* and removed again */
             err = make(m, parent, op, ret_node, ret);
     }

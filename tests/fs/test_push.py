@@ -304,3 +304,33 @@ def test_a_counter_under_a_lock(pair):
     for t in threads:
         t.join()
     assert open(a / "counter").read() == open(b / "counter").read() == "200"
+
+
+def test_a_listing_read_while_files_in_it_change_is_whole(pair):
+    """What is known to be newer than a page of a listing cannot be taken from that page: it must not be missing for that."""
+    a, b = pair
+    rounds, files = 8, 300
+    for d in range(rounds):
+        os.mkdir(a / f"d{d}")
+        for i in range(files):
+            os.close(os.open(a / f"d{d}/{i}", os.O_CREAT | os.O_WRONLY))
+    at, stop = [0], threading.Event()
+
+    def touch():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            os.chmod(a / f"d{at[0]}/{n * 7 % files}", 0o600 + n % 64)
+    t = threading.Thread(target=touch)
+    t.start()
+    try:
+        for d in range(rounds):
+            at[0] = d
+            os.stat(b / f"d{d}/0")
+            os.stat(b / f"d{d}/1")  # the second cold look-up lists ahead
+            missing = [i for i in range(files) if not os.path.lexists(b / f"d{d}/{i}")]
+            assert not missing
+            assert len(os.listdir(b / f"d{d}")) == files
+    finally:
+        stop.set()
+        t.join()
