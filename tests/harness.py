@@ -2,12 +2,14 @@
 
 The programs are those of $CAIRN_BIN, else of build/release/bin. Everything lives in a test's own folder and ends with the test, after failures too.
 """
+import ctypes
 import json as jsonlib
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -249,6 +251,25 @@ def fuse_is_missing():
     return None if shutil.which("fusermount3") else "fusermount3 is not installed"
 
 
+class Program(threading.Thread):
+    """A thread that does what programs do in mounts, while the test starts processes: it has a table of open files of its own, as a program has. A process that is started
+    would else inherit what is open here, and close it before it becomes what it is to be; and a close in a mount waits for a gateway, which may be just that process."""
+    CLONE_FILES = 0x400
+
+    def __init__(self, work=None, *args):
+        super().__init__(daemon=True)
+        self.work, self.args = work, args
+
+    def run(self):
+        if ctypes.CDLL(None, use_errno=True).unshare(self.CLONE_FILES):
+            raise OSError(ctypes.get_errno(), "unshare")
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # the copies that are this thread's
+        self.programs()
+
+    def programs(self):
+        self.work(*self.args)
+
+
 def is_mounted(path):
     """Without touching the mount, which may not answer."""
     real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
@@ -317,6 +338,9 @@ class Mount:
             subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True)
         end(self.process)
         print(f"---- {self.log}\n{tail(self.log)}")
+        if is_mounted(self.path):  # it was mounted just when it was looked at, or is no more than a name
+            subprocess.run(["umount", "-l", self.path], check=False, capture_output=True)
+        assert not is_mounted(self.path), f"{self.path} stays mounted"
 
     def __truediv__(self, name):
         return os.path.join(self.path, name)

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from harness import wait_for
+from harness import Program, wait_for
 
 MIB = 1 << 20
 
@@ -26,7 +26,7 @@ class Load:
                 n += 1
                 with self.lock:
                     self.done += 1
-        self.threads.append(threading.Thread(target=go, daemon=True))
+        self.threads.append(Program(go))
         self.threads[-1].start()
         return self
 

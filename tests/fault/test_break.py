@@ -2,25 +2,25 @@
 import errno
 import os
 import subprocess
-import threading
 import time
+import traceback
 
 import pytest
 
-from harness import Gateway, Mounts, is_mounted, wait_for
+from harness import Gateway, Mounts, Program, is_mounted, wait_for
 
 MIB = 1 << 20
 
 
-class Saver(threading.Thread):
+class Saver(Program):
     """Saves files as editors do (write a new one, rename it), one after the other, until it is stopped or the mount dies. `saved` is what a program was told is safe."""
 
     def __init__(self, mount, name):
-        super().__init__(daemon=True)
+        super().__init__()
         self.mount, self.name, self.saved, self.torn, self.n, self.stopping, self.failed = mount, name, {}, set(), 0, False, None
         os.makedirs(mount / name, exist_ok=True)
 
-    def run(self):
+    def programs(self):
         while not self.stopping:
             self.n += 1
             place, content = f"{self.name}/{self.n % 40}", f"{self.name} {self.n} ".encode() * (1 + self.n * 37 % 3000)
@@ -32,7 +32,7 @@ class Saver(threading.Thread):
                 self.saved[place] = content
                 self.torn.discard(place)
             except OSError as e:
-                self.failed = e
+                self.failed = (self.n, traceback.format_exc(), e)
                 return
 
     def stop(self):

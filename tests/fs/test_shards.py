@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from harness import Mounts, fuse_is_missing
+from harness import Mounts, Program, fuse_is_missing
 from several import Several
 
 
-class Writer(threading.Thread):
+class Writer(Program):
     """Makes files in a directory of its own, reads them back, and removes every third, until it is stopped."""
 
     def __init__(self, folder):
@@ -17,7 +17,7 @@ class Writer(threading.Thread):
         self.folder, self.stop, self.made, self.failed = pathlib.Path(folder), threading.Event(), {}, None
         self.folder.mkdir()
 
-    def run(self):
+    def programs(self):
         try:
             for n in range(100000):
                 if self.stop.is_set():
