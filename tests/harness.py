@@ -323,6 +323,10 @@ class Mount:
         if is_mounted(self.path):
             subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True, timeout=20)
 
+    def status(self):
+        """What it says of itself: docs of `cairn status --json`."""
+        return jsonlib.loads(os.getxattr(self.path, "user.cairn.status"))
+
     def freeze(self):
         self.process.send_signal(signal.SIGSTOP)
 

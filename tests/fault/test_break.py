@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from harness import Gateway, Mounts, Program, is_mounted, wait_for
+from harness import Gateway, Mounts, Program, wait_for
 
 MIB = 1 << 20
 
@@ -204,7 +204,7 @@ def test_the_gateways_disk_is_full(folder):
         disk.resize(512 * MIB)
         write(a / "after", b"there is room again")
         assert read(a / "after") == b"there is room again"
-        wait_for(lambda: os.getxattr(a.path, "user.cairn.status").find(b'"dirtyFiles":0') >= 0, "what could not be sent has left", 60)
+        wait_for(lambda: a.status()["dirtyFiles"] == 0, "what could not be sent has left", 60)
         assert a.unmount() == 0
         g.fsck("scrub")
         a.start()

@@ -1,6 +1,5 @@
 """What the network and crashes do to mounts: nothing is lost, nothing stays wrong, no call hangs for ever."""
 import errno
-import json
 import os
 import socket
 import subprocess
@@ -78,17 +77,13 @@ def proxy(gateway):
     p.close()
 
 
-def status(mount):
-    return json.loads(os.getxattr(mount.path, "user.cairn.status"))
-
-
 def test_a_mount_that_was_cut_off_catches_up(mounts, proxy):
     a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}")
     for i in range(20):
         with open(a / f"f{i}", "w") as f:
             f.write("old")
     assert all(open(b / f"f{i}").read() == "old" for i in range(20))
-    wait_for(lambda: status(b)["lease"], "a lease")
+    wait_for(lambda: b.status()["lease"], "a lease")
     proxy.cut()
     for i in range(10):
         with open(a / f"f{i}", "w") as f:
@@ -97,9 +92,9 @@ def test_a_mount_that_was_cut_off_catches_up(mounts, proxy):
         os.unlink(a / f"f{i}")
     time.sleep(3)  # the lease of b is out
     assert open(b / "f0").read() == "old"  # cut off from every gateway: it goes on from what it has
-    assert not status(b)["lease"]
+    assert not b.status()["lease"]
     proxy.mend()
-    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    wait_for(lambda: b.status()["lease"], "the lease after the cut")
     assert all(open(b / f"f{i}").read() == "new content" for i in range(10))
     assert sorted(os.listdir(b.path)) == sorted(f"f{i}" for i in range(10))
 
@@ -109,7 +104,7 @@ def test_a_gateway_that_is_gone_for_a_moment_is_looked_for_first(mounts, proxy):
     a, b = mounts.mount("a"), mounts.mount("b", url=f"http://127.0.0.1:{proxy.port}")
     open(a / "f", "w").close()
     assert os.lstat(b / "f").st_mode & 0o777 == 0o644
-    wait_for(lambda: status(b)["lease"], "a lease")
+    wait_for(lambda: b.status()["lease"], "a lease")
     proxy.cut()
     os.chmod(a / "f", 0o600)  # waits until the lease of b is out
     mending = threading.Timer(0.7, proxy.mend)
@@ -127,7 +122,7 @@ def test_strict_refuses_when_cut_off(mounts, proxy):
         open(b / "f")
     assert e.value.errno == errno.EIO
     proxy.mend()
-    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    wait_for(lambda: b.status()["lease"], "the lease after the cut")
     open(b / "f").close()
 
 
@@ -145,7 +140,7 @@ def test_a_gateway_that_is_away_is_waited_for_and_then_eio(mounts, gateway):
     f = open(a / "g", "w") if os.path.exists(a / "g") else None
     assert f is None
     gateway.start()
-    wait_for(lambda: status(a)["online"], "the connection")
+    wait_for(lambda: a.status()["online"], "the connection")
     os.mkdir(a / "e")
     assert "e" in os.listdir(a.path)
 
@@ -203,7 +198,7 @@ def test_what_was_written_but_not_closed_is_found_again(mounts, gateway):
     except OSError:
         pass
     a.start()
-    wait_for(lambda: status(a)["dirtyFiles"] == 0, "the journal to be sent", 30)
+    wait_for(lambda: a.status()["dirtyFiles"] == 0, "the journal to be sent", 30)
     assert open(a / "f", "rb").read() == data
 
 
@@ -220,7 +215,7 @@ def test_a_client_that_missed_more_than_is_kept_starts_afresh(mounts, gateway, p
     gateway.admin("changes", "trim", gateway.drive, "--keep", "0")
     time.sleep(3)
     proxy.mend()
-    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    wait_for(lambda: b.status()["lease"], "the lease after the cut")
     assert open(b / "f").read() == "new content"
     assert held.read() == "new content"
     held.close()

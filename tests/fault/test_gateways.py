@@ -10,7 +10,7 @@ import pytest
 
 from harness import Mounts, Program, fuse_is_missing, wait_for
 from several import Several
-from test_cuts import Proxy, status
+from test_cuts import Proxy
 
 
 class Way(Proxy):
@@ -34,7 +34,7 @@ class Both:
         try:
             self.a, self.b = (self.mounts.mount(name, url=f"http://127.0.0.1:{way.port}") for name, way in self.way.items())
             for m in (self.a, self.b):
-                wait_for(lambda: status(m)["lease"], "a cache lease")
+                wait_for(lambda: m.status()["lease"], "a cache lease")
         except BaseException:
             self.close()
             raise
@@ -84,14 +84,14 @@ def test_one_that_was_killed_is_waited_for_once(both):
     begin = time.monotonic()
     os.chmod(a / "f", 0o600)
     first = time.monotonic() - begin
-    assert not status(b)["lease"]  # it was waited for
+    assert not b.status()["lease"]  # it was waited for
     begin = time.monotonic()
     for i in range(50):
         os.chmod(a / "f", 0o600 + i)
     assert time.monotonic() - begin < first  # and is not any more
     both.way["b"].to(both.at["a"])
     both.way["b"].mend()
-    wait_for(lambda: status(b)["lease"], "a lease of the other gateway")
+    wait_for(lambda: b.status()["lease"], "a lease of the other gateway")
     assert mode(b) == 0o600 + 49
 
 
@@ -112,7 +112,7 @@ def test_one_that_is_frozen_makes_nobody_believe_the_old(both):
     assert mode(b) == 0o700 + 63
     look.join()
     assert seen[0] == 0o600 or seen[0] >= 0o700, oct(seen[0])
-    wait_for(lambda: status(b)["lease"], "the lease of a thawed gateway")
+    wait_for(lambda: b.status()["lease"], "the lease of a thawed gateway")
     for i in range(64):  # both are what they were
         os.chmod(a / "f", 0o600 + i)
         assert mode(b) == 0o600 + i
@@ -132,7 +132,7 @@ def test_one_that_drains_hands_its_mounts_over(both):
         assert mode(b) == 0o600 + i % 64, i
     assert both.at["b"].process.wait(30) == 0
     both.at["b"].ended = True
-    wait_for(lambda: status(b)["lease"], "a lease of the other gateway")
+    wait_for(lambda: b.status()["lease"], "a lease of the other gateway")
     mine = os.open(a / "f", os.O_RDWR)
     with pytest.raises(BlockingIOError):  # the lock has moved with its mount
         fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,7 +185,7 @@ def test_one_that_was_frozen_for_long_tells_its_mounts_what_they_lost(both):
     wait_for(knows, "b to know that its lock is lost")
     with pytest.raises(OSError):
         os.close(fd)
-    wait_for(lambda: status(b)["dirtyFiles"] == 0, "what b had written to be sent")
+    wait_for(lambda: b.status()["dirtyFiles"] == 0, "what b had written to be sent")
     assert open(a / "f").read() == open(b / "f").read() == "after!"
     sibling, = [n for n in os.listdir(a.path) if "conflict" in n]
     assert open(a / sibling).read() == "under the lock"
@@ -235,10 +235,10 @@ def test_without_the_store_no_promise_is_given(both):
     assert mode(both.b) == 0o644
     both.gateways.server.kill()
     for m in (both.a, both.b):
-        wait_for(lambda: not status(m)["lease"], "the end of its lease")
+        wait_for(lambda: not m.status()["lease"], "the end of its lease")
     both.gateways.server.start()
     for m in (both.a, both.b):
-        wait_for(lambda: status(m)["lease"], "a lease", 60)
+        wait_for(lambda: m.status()["lease"], "a lease", 60)
     os.chmod(both.a / "f", 0o600)
     assert mode(both.b) == 0o600
 

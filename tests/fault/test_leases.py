@@ -8,7 +8,6 @@ import time
 import pytest
 
 from harness import wait_for
-from test_cuts import status
 
 
 class SlowWay:
@@ -89,7 +88,7 @@ def test_a_late_lease_is_not_a_longer_one(mounts, slow):
     for turn in range(2):  # a third time within a minute, and b would get no lease for a minute
         old, new = 0o600 + turn, 0o601 + turn
         os.chmod(a / "f", old)
-        wait_for(lambda: status(b)["lease"], "a lease")
+        wait_for(lambda: b.status()["lease"], "a lease")
         wait_for(lambda: os.stat(path).st_mode & 0o777 == old, "the old mode")
         assert os.stat(path).st_mode & 0o777 == old  # the kernel has it now
         time.sleep(0.25 * turn)
@@ -102,16 +101,16 @@ def test_a_late_lease_is_not_a_longer_one(mounts, slow):
         except OSError:
             pass  # it cannot know, and says so
         healing.join()
-        wait_for(lambda: status(b)["lease"], "the lease after the silence", 40)
+        wait_for(lambda: b.status()["lease"], "the lease after the silence", 40)
         assert os.stat(path).st_mode & 0o777 == new
 
 
 def test_an_upgrade_that_is_never_answered(mounts, slow):
     b = mounts.mount("b", url=f"http://127.0.0.1:{slow.port}")
-    wait_for(lambda: status(b)["lease"], "a lease")
+    wait_for(lambda: b.status()["lease"], "a lease")
     slow.heal()  # the stream is lost…
     slow.swallows = True  # …and the next one is never answered
     wait_for(lambda: slow.sockets, "another connection")
     time.sleep(12)  # longer than a connection may take
     slow.heal()
-    wait_for(lambda: status(b)["lease"], "the lease after that")
+    wait_for(lambda: b.status()["lease"], "the lease after that")

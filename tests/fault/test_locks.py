@@ -9,7 +9,7 @@ import time
 import pytest
 
 from harness import wait_for
-from test_cuts import proxy, status  # noqa: F401
+from test_cuts import proxy  # noqa: F401
 
 
 def locked(path):
@@ -28,7 +28,7 @@ def test_a_short_cut_keeps_the_locks(mounts, proxy):
     with pytest.raises(BlockingIOError):
         locked(a / "f")
     proxy.mend()
-    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    wait_for(lambda: b.status()["lease"], "the lease after the cut")
     os.pwrite(fd, b"1", 0)
     os.close(fd)
     assert open(a / "f").read() == "1"
@@ -56,11 +56,11 @@ def test_a_long_cut_breaks_them(mounts, proxy):
         assert e.value.errno == errno.EIO
     assert os.pread(mine, 10, 0) == b"before"
     proxy.mend()
-    wait_for(lambda: status(b)["lease"], "the lease after the cut")
+    wait_for(lambda: b.status()["lease"], "the lease after the cut")
     with pytest.raises(OSError) as e:
         os.close(fd)
     assert e.value.errno == errno.EIO
-    wait_for(lambda: status(b)["dirtyFiles"] == 0, "what b had written to be sent")
+    wait_for(lambda: b.status()["dirtyFiles"] == 0, "what b had written to be sent")
     os.pwrite(mine, b"after!", 0)  # based on what was there when the lock was taken
     os.close(mine)
     assert open(a / "f").read() == open(b / "f").read() == "after!"
@@ -124,6 +124,6 @@ def test_a_lock_revalidates_where_there_is_no_lease(mounts, gateway):
         fcntl.lockf(fd, fcntl.LOCK_EX)
         assert os.pread(fd, 2, 0) == b"%02d" % i
         fcntl.lockf(fd, fcntl.LOCK_UN)
-        assert not status(b)["lease"]
+        assert not b.status()["lease"]
     os.close(fd)
     way.close()

@@ -69,12 +69,12 @@ def test_renaming_over_what_somebody_else_saved(mounts):
 
 
 def test_both_users_are_told(mounts, gateway):
-    import json
     a, b = mounts.mount("a"), mounts.mount("b")
+    for m in (a, b):  # both are connected: nobody is told later
+        wait_for(lambda: m.status()["lease"], "a lease")
     with open(a / "f", "w") as f:
         f.write("base")
     fa, fb = open(a / "f", "r+"), open(b / "f", "r+")
     write_both(fa, fb, "aaaa", "bbbb")
     for m in (a, b):
-        wait_for(lambda: any(n.get("kind") == "conflict" for n in json.loads(os.getxattr(m.path, "user.cairn.status"))["notices"]),
-                 "a notice of the conflict")
+        wait_for(lambda: any(n.get("kind") == "conflict" for n in m.status()["notices"]), "a notice of the conflict")

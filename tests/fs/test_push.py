@@ -25,13 +25,8 @@ def pair(mounts):
     return a, b
 
 
-def status(mount):
-    import json
-    return json.loads(os.getxattr(mount.path, "user.cairn.status"))
-
-
 def leased(mount):
-    return status(mount)["lease"]
+    return mount.status()["lease"]
 
 
 def exists(path):

@@ -1,5 +1,4 @@
 """What the tests of the direct data path share: a real S3 store of the module's own, a gateway with its chunks there, and what is counted."""
-import json
 import os
 import random
 import re
@@ -71,10 +70,6 @@ def cairn(gateway, folder, *args):
     done = subprocess.run([program("cairn"), *args], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done
     return done.stdout
-
-
-def status(mount):
-    return json.loads(os.getxattr(mount.path, "user.cairn.status"))
 
 
 def write(path, data):

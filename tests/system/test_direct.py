@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from direct import cairn, closed_port, gateway, gateway_options, MIB, NOISE, passed, public, put, read, status, store, TEXT, unverified, write  # noqa: F401
+from direct import cairn, closed_port, gateway, gateway_options, MIB, NOISE, passed, public, put, read, store, TEXT, unverified, write  # noqa: F401
 from harness import Mounts, fuse_is_missing, wait_for
 from realserver import RealServer
 from several import Several
@@ -17,9 +17,9 @@ def test_a_mount_reads_from_the_store(gateway, mounts):
     assert read(a / "noise") == NOISE
     assert read(a / "text") == TEXT
     assert passed(gateway) - before < MIB
-    assert status(a)["direct"] == "on"
+    assert a.status()["direct"] == "on"
     assert "straight with the object store: fetched 32.0 MiB, brought 0 B" in cairn(gateway, a.cache, "status", a.path)
-    assert status(a)["directFetchedBytes"] == len(NOISE) + len(TEXT)
+    assert a.status()["directFetchedBytes"] == len(NOISE) + len(TEXT)
 
 
 def test_what_was_mapped_before_is_read_from_the_store(gateway, mounts):
@@ -28,7 +28,7 @@ def test_what_was_mapped_before_is_read_from_the_store(gateway, mounts):
     a = mounts.mount("a")
     with open(a / "noise", "rb") as f:
         os.pread(f.fileno(), 1, 0)
-    wait_for(lambda: status(a)["directFetchedBytes"], "the first chunk")
+    wait_for(lambda: a.status()["directFetchedBytes"], "the first chunk")
     assert a.unmount() == 0
     a.start()
     before = passed(gateway)
@@ -54,8 +54,8 @@ def test_off_means_off(gateway, mounts):
         before = passed(gateway)
         assert read(m / "noise") == NOISE
         assert passed(gateway) - before > len(NOISE)
-        assert status(m)["direct"] == "off"
-        assert status(m)["directFetchedBytes"] == 0
+        assert m.status()["direct"] == "off"
+        assert m.status()["directFetchedBytes"] == 0
 
 
 @pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "http://nowhere.invalid:9"])
@@ -63,8 +63,8 @@ def test_a_store_that_clients_cannot_reach(gateway, mounts, folder, public):
     put(gateway, "/noise", NOISE)
     a = mounts.mount("a")
     assert read(a / "noise") == NOISE
-    assert status(a)["direct"] == "unreachable"
-    assert status(a)["directFetchedBytes"] == 0
+    assert a.status()["direct"] == "unreachable"
+    assert a.status()["directFetchedBytes"] == 0
     assert "the object store cannot be reached from here" in cairn(gateway, a.cache, "status", a.path)
     cairn(gateway, folder, "get", "home:/noise", os.path.join(folder, "got"))
     assert read(os.path.join(folder, "got")) == NOISE
@@ -75,7 +75,7 @@ def test_a_store_that_is_not_for_clients(gateway, mounts, public):
     put(gateway, "/noise", NOISE)
     a = mounts.mount("a")
     assert read(a / "noise") == NOISE
-    assert status(a)["direct"] == "not offered"
+    assert a.status()["direct"] == "not offered"
 
 
 def test_a_mount_writes_to_the_store(gateway, mounts):
@@ -84,7 +84,7 @@ def test_a_mount_writes_to_the_store(gateway, mounts):
     write(a / "noise", NOISE)
     write(a / "text", TEXT)
     assert passed(gateway) - before < MIB
-    assert status(a)["directSentBytes"] == len(NOISE) + len(TEXT)
+    assert a.status()["directSentBytes"] == len(NOISE) + len(TEXT)
     assert read(b / "noise") == NOISE and read(b / "text") == TEXT
     assert passed(gateway) - before < MIB
 
@@ -94,17 +94,17 @@ def test_what_the_drive_has_is_not_brought_again(gateway, mounts, store):
     write(a / "noise", NOISE)
     write(a / "text", TEXT)
     wait_for(lambda: not unverified(gateway), "the job that checks what was brought")
-    sent = status(a)["directSentBytes"], status(a)["uploadedBytes"]
+    sent = a.status()["directSentBytes"], a.status()["uploadedBytes"]
     write(a / "noise again", NOISE)
     write(a / "text again", TEXT)
-    assert (status(a)["directSentBytes"], status(a)["uploadedBytes"]) == sent
+    assert (a.status()["directSentBytes"], a.status()["uploadedBytes"]) == sent
     assert read(a / "text again") == TEXT
 
 
 def test_small_content_travels_with_its_operation(gateway, mounts):
     a = mounts.mount("a")
     write(a / "small", NOISE[:60000])
-    assert status(a)["directSentBytes"] == 0
+    assert a.status()["directSentBytes"] == 0
     assert read(a / "small") == NOISE[:60000]
 
 
@@ -113,7 +113,7 @@ def test_writing_where_clients_cannot_reach_the_store(gateway, mounts, public):
     a = mounts.mount("a")
     write(a / "noise", NOISE)
     write(a / "text", TEXT)
-    assert status(a)["directSentBytes"] == 0
+    assert a.status()["directSentBytes"] == 0
     b = mounts.mount("b", direct="off")
     assert read(b / "noise") == NOISE and read(b / "text") == TEXT
 
@@ -151,7 +151,7 @@ def test_several_gateways_move_no_content(folder, store):
             write(b / "text", TEXT)
             assert read(b / "noise") == NOISE and read(a / "text") == TEXT
             assert sum(map(passed, gateways)) - before < MIB
-            assert status(a)["directSentBytes"] == len(NOISE) and status(b)["directSentBytes"] == len(TEXT)
+            assert a.status()["directSentBytes"] == len(NOISE) and b.status()["directSentBytes"] == len(TEXT)
         finally:
             mounts.close()
     finally:

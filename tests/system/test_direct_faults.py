@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from direct import cairn, content, gateway, gateway_options, MIB, NOISE, public, put, read, status, store, TEXT, write  # noqa: F401
+from direct import cairn, content, gateway, gateway_options, MIB, NOISE, public, put, read, store, TEXT, write  # noqa: F401
 from harness import wait_for
 
 
@@ -71,7 +71,7 @@ class TestSomebodyElseAtTheStoresAddress:
         put(gateway, "/noise", NOISE)
         a = mounts.mount("a")
         assert read(a / "noise") == NOISE
-        assert status(a)["direct"] == "unreachable"
+        assert a.status()["direct"] == "unreachable"
         assert 1 <= stranger.asked <= 4  # those that were on their way at once, and then no more
 
     @pytest.mark.parametrize("stranger", WAYS, indirect=True)
@@ -95,14 +95,14 @@ def test_a_driver_that_is_killed_while_it_brings(gateway, mounts):
     with open(a / "noise", "wb") as f:
         f.write(NOISE)
         f.flush()
-        wait_for(lambda: status(a)["directSentBytes"] or status(a)["uploadedBytes"], "the first chunk")
+        wait_for(lambda: a.status()["directSentBytes"] or a.status()["uploadedBytes"], "the first chunk")
         a.kill()
         try:
             f.close()
         except OSError:
             pass
     a.start()
-    wait_for(lambda: status(a)["dirtyBytes"] == 0, "what was in the journal")
+    wait_for(lambda: a.status()["dirtyBytes"] == 0, "what was in the journal")
     b = mounts.mount("b")
     got = read(b / "noise")
     assert got == NOISE[:len(got)] and len(got) > MIB
@@ -138,8 +138,8 @@ def test_a_gateway_that_is_killed_while_a_mount_brings(gateway, mounts):
 
     def kill():
         while not written.is_set():
-            before = status(a)["directSentBytes"]
-            if wait_for(lambda: written.is_set() or status(a)["directSentBytes"] > before + 8 * MIB, "more to be brought", 60) and not written.is_set():
+            before = a.status()["directSentBytes"]
+            if wait_for(lambda: written.is_set() or a.status()["directSentBytes"] > before + 8 * MIB, "more to be brought", 60) and not written.is_set():
                 gateway.kill()
                 gateway.start()
                 kills.append(before)

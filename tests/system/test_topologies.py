@@ -101,6 +101,7 @@ def test_minio_over_four_nodes(server, start):
     assert get(g, "/first") == first and get(g, "/second") == second
     minio.start()
     assert get(g, "/second") == second
+    wait_for(lambda: component(g, "objects") == "UP" and g.admin("fsck", check=False).returncode == 0, "all four to write together again", 60)
 
 
 def test_minio_over_four_drives(server, start):
