@@ -145,6 +145,7 @@ static const struct meta_ops postgres_ops = {
     .begin = postgres_begin,
     .snapshot = postgres_snapshot,
     .snapshot_entry = postgres_snapshot_entry,
+    .lookup = postgres_lookup,
     .load = postgres_load,
     .store = postgres_store,
     .commit = postgres_commit,

@@ -142,6 +142,7 @@ int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct dri
 /* meta_postgres_tx.c */
 int postgres_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
 int postgres_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+int postgres_lookup(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry);
 int postgres_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry);
 int postgres_commit(struct meta_tx *tx);
 void postgres_rollback(struct meta_tx *tx);

@@ -44,9 +44,9 @@ static int each_entry(struct pg_query *q, int (*each)(void *ctx, const struct en
 }
 
 /* Those that live, with their inodes as they are now: one look-up each. */
-#define ENTRIES_NOW                                                                                                                \
-    "SELECT d.parent, d.name, d.ino, d.born, " LIVING ", " PG_ATTR_COLUMNS("i.") " FROM dentry d JOIN inode i ON i.drive = $1 AND i.ino = d.ino " \
-    "WHERE d.drive = $1 AND d.parent = $2 AND "
+#define ENTRY_NOW_COLUMNS "d.parent, d.name, d.ino, d.born, " LIVING ", " PG_ATTR_COLUMNS("i.")
+#define ENTRY_NOW_TABLES "dentry d JOIN inode i ON i.drive = $1 AND i.ino = d.ino"
+#define ENTRIES_NOW "SELECT " ENTRY_NOW_COLUMNS " FROM " ENTRY_NOW_TABLES " WHERE d.drive = $1 AND d.parent = $2 AND "
 
 struct pg_query pg_entry_query(struct pg_conn *c, const struct uuid *drive, uint64_t parent, const char *name)
 {
@@ -60,6 +60,27 @@ struct pg_query pg_entry_query(struct pg_conn *c, const struct uuid *drive, uint
 int pg_entry_take(struct pg_query *q, struct entry_row *ret)
 {
     return one_entry(q, ret);
+}
+
+/* One statement is one snapshot: nothing is begun or ended. */
+static int lookup_here(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c, "SELECT r.seq, " ENTRY_NOW_COLUMNS " FROM drive r LEFT JOIN (" ENTRY_NOW_TABLES ") ON d.drive = $1 AND d.parent = $2 AND d.name = $3 WHERE r.id = $1");
+    pg_put_id(&q, drive);
+    pg_put_seq(&q, parent);
+    pg_put_name(&q, name);
+    int err = pg_one(&q);
+    if (err)
+        return err;
+    *ret_seq = (uint64_t)pg_int(&q);
+    get_entry(&q, ret_entry);
+    return 0;
+}
+
+int postgres_lookup(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry)
+{
+    return PG_SEARCH(m, drive, lookup_here(m, drive, parent, name, ret_seq, ret_entry));
 }
 
 int postgres_entry(struct meta_tx *tx, uint64_t parent, const char *name, uint64_t at, struct entry_row *ret)

@@ -186,6 +186,7 @@ static const struct meta_ops sqlite_ops = {
     .begin = sqlite_begin,
     .snapshot = sqlite_snapshot,
     .snapshot_entry = sqlite_snapshot_entry,
+    .lookup = sqlite_lookup,
     .load = sqlite_load,
     .store = sqlite_store,
     .commit = sqlite_commit,

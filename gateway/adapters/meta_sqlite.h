@@ -133,6 +133,7 @@ int sqlite_drive_move(struct meta *m, const struct uuid *drive, const char *shar
 /* meta_sqlite_tx.c */
 int sqlite_begin(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
 int sqlite_snapshot(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
+int sqlite_lookup(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry);
 int sqlite_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry);
 int sqlite_commit(struct meta_tx *tx);
 void sqlite_rollback(struct meta_tx *tx);

@@ -72,6 +72,17 @@ int sqlite_snapshot_entry(struct meta *m, const struct uuid *drive, uint64_t par
     return err;
 }
 
+int sqlite_lookup(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry)
+{
+    struct meta_tx *tx;
+    int err = sqlite_snapshot_entry(m, drive, parent, name, &tx, ret_entry);
+    if (err)
+        return err;
+    *ret_seq = tx->drive.seq;
+    sqlite_rollback(tx);
+    return 0;
+}
+
 static int end(struct meta_tx *base, int err)
 {
     struct sqlite_tx *tx = (struct sqlite_tx *)base;

@@ -104,19 +104,6 @@ struct meta_tx *fs_snapshot(struct call *c)
     return err ? NULL : tx;
 }
 
-struct meta_tx *fs_snapshot_entry(struct call *c, uint64_t parent, const char *name, struct entry_row *ret)
-{
-    struct drive_row drive;
-    struct meta *meta = app_of(c)->meta;
-    struct meta_tx *tx = NULL;
-    if (!roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
-        return NULL;
-    int err = meta->ops->snapshot_entry(meta, &drive.id, parent, name, &tx, ret);
-    if (err)
-        fs_fail(c, err, "the drive");
-    return err ? NULL : tx;
-}
-
 /* ---- mounts ---- */
 
 static const char *role_name(enum role r)

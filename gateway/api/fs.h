@@ -33,8 +33,6 @@ enum call_state fs_fail(struct call *c, int err, const char *what);
 /* ---- snapshots ---- */
 /* The drive of the query and a snapshot of it, for a caller who may read it. NULL: a problem was filled. */
 struct meta_tx *fs_snapshot(struct call *c);
-/* … and meta's snapshot_entry */
-struct meta_tx *fs_snapshot_entry(struct call *c, uint64_t parent, const char *name, struct entry_row *ret);
 static inline void fs_end(struct meta_tx **tx)
 {
     if (*tx)

@@ -8,25 +8,38 @@
 #define PAGE_USUAL 1024
 #define PAGE_MAX 4096
 
+/* As meta's lookup, in the past. */
+static int lookup_at(struct meta *meta, const struct uuid *drive, uint64_t parent, const char *name, uint64_t at, uint64_t *ret_seq, struct entry_row *ret)
+{
+    struct meta_tx *tx;
+    int err = meta->ops->snapshot(meta, drive, &tx);
+    if (err)
+        return err;
+    *ret_seq = tx->drive.seq;
+    err = meta->ops->entry(tx, parent, name, at, ret);
+    meta->ops->rollback(tx);
+    return err == -ENOENT ? 0 : err;
+}
+
 enum call_state fs_lookup(struct call *c)
 {
-    uint64_t parent, at = 0;
+    uint64_t parent, seq, at = 0;
     const char *name;
-    struct entry_row e;
-    if (!fs_query_u64(c, "parent", true, &parent) || !fs_query_u64(c, "at", false, &at) || !fs_query_name(c, "name", &name))
+    struct drive_row drive;
+    struct entry_row e = {0};
+    struct meta *meta = app_of(c)->meta;
+    if (!fs_query_u64(c, "parent", true, &parent) || !fs_query_u64(c, "at", false, &at) || !fs_query_name(c, "name", &name) ||
+        !roles_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
         return CALL_DONE;
-    CLEANUP_SNAPSHOT struct meta_tx *tx = at ? fs_snapshot(c) : fs_snapshot_entry(c, parent, name, &e);
-    if (!tx)
-        return CALL_DONE;
-    int err = at ? tx->meta->ops->entry(tx, parent, name, at, &e) : e.ino ? 0 : -ENOENT;
-    if (err && err != -ENOENT)
-        return fs_fail(c, err, "look-up");
-    jout_open(&c->out, NULL, '{');
-    jout_u64(&c->out, "seq", tx->drive.seq);
+    int err = at ? lookup_at(meta, &drive.id, parent, name, at, &seq, &e) : meta->ops->lookup(meta, &drive.id, parent, name, &seq, &e);
     if (err)
-        jout_null(&c->out, "attr");
-    else
+        return fs_fail(c, err, "the drive");
+    jout_open(&c->out, NULL, '{');
+    jout_u64(&c->out, "seq", seq);
+    if (e.ino)
         fs_put_attr(&c->out, "attr", &e.attr);
+    else
+        jout_null(&c->out, "attr");
     jout_close(&c->out, '}');
     c->status = 200;
     return CALL_DONE;

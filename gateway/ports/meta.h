@@ -226,9 +226,11 @@ struct meta_ops {
     int (*begin)(struct meta *m, const struct uuid *drive, struct meta_tx **ret); /* a thread has one at a time */
     /* A consistent snapshot of the drive, with its seq. */
     int (*snapshot)(struct meta *m, const struct uuid *drive, struct meta_tx **ret);
-    /* Loads every row that `rows` wants and does not have. */
     /* As snapshot, then entry as of now, in one exchange with the store where that can be. ret_entry->ino is 0 where there is no such name. */
     int (*snapshot_entry)(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, struct meta_tx **ret, struct entry_row *ret_entry);
+    /* A name and the drive's seq at one moment, without a transaction. ret_entry->ino is 0 where there is no such name. -ENOENT: no such drive. */
+    int (*lookup)(struct meta *m, const struct uuid *drive, uint64_t parent, const char *name, uint64_t *ret_seq, struct entry_row *ret_entry);
+    /* Loads every row that `rows` wants and does not have. */
     int (*load)(struct meta_tx *tx, struct rows *rows);
     /* Writes every dirty row, the changes and the drive's row. */
     int (*store)(struct meta_tx *tx, struct rows *rows);

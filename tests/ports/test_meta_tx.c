@@ -148,6 +148,27 @@ static void a_snapshot_brings_an_entry_along(void **state)
     assert_int_equal(CALL(f, snapshot_entry, &nobody, DRIVE_ROOT, "here", &tx, &e), -ENOENT);
 }
 
+static void a_name_is_looked_up(void **state)
+{
+    struct fixture *f = *state;
+    struct step s = step_begin(f, 0);
+    make(&s, DRIVE_ROOT, "here", 10, S_IFREG | 0640);
+    uint64_t seq = step_end(&s), got;
+    struct entry_row e;
+    assert_int_equal(CALL(f, lookup, &f->drive.id, DRIVE_ROOT, "here", &got, &e), 0);
+    assert_int_equal(got, seq);
+    assert_int_equal(e.ino, 10);
+    assert_string_equal(e.name, "here");
+    assert_int_equal(e.attr.mode, S_IFREG | 0640);
+    got = 0;
+    assert_int_equal(CALL(f, lookup, &f->drive.id, DRIVE_ROOT, "there", &got, &e), 0);
+    assert_int_equal(got, seq);
+    assert_int_equal(e.ino, 0);
+    struct uuid nobody;
+    uuid_new(&nobody);
+    assert_int_equal(CALL(f, lookup, &nobody, DRIVE_ROOT, "here", &got, &e), -ENOENT);
+}
+
 static void two_writers_of_a_drive_take_turns(void **state)
 {
     struct fixture *f = *state;
@@ -535,6 +556,7 @@ int main(void)
         TEST(a_rollback_leaves_nothing),
         TEST(a_snapshot_stays_as_it_was),
         TEST(a_snapshot_brings_an_entry_along),
+        TEST(a_name_is_looked_up),
         TEST(two_writers_of_a_drive_take_turns),
         TEST(a_long_log_is_moved_while_others_read),
         TEST(a_directory_is_read_in_pages),
