@@ -156,6 +156,11 @@ static inline struct hash hash_of(const char *text)
     return h;
 }
 
+static inline struct chunk_row inline_chunk(const char *text)
+{
+    return (struct chunk_row){.hash = hash_of(text), .size = 99, .stored_size = (uint32_t)strlen(text), .codec = CODEC_ZSTD, .bytes = (char *)text};
+}
+
 /* Names of entries, "a b c". */
 static inline int add_name(void *ctx, const struct entry_row *e)
 {
