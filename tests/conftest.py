@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 import backends
-from harness import Gateway, Mounts, fuse_is_missing, program, wait_for
+from harness import Gateway, Mounts, Second, fuse_is_missing, program, wait_for
 
 RUN = "PYTEST_CAIRN_RUN"
 
@@ -99,6 +99,16 @@ def gateway_options():
 def gateway(folder, request, gateway_options):
     """A running gateway. `@pytest.mark.parametrize("gateway", [["--rate-limit", "5"]], indirect=True)` adds options."""
     g = Gateway(os.path.join(folder, "gateway"), [*gateway_options, *getattr(request, "param", ())])
+    try:
+        yield g.start()
+    finally:
+        g.close()
+
+
+@pytest.fixture
+def second(gateway):
+    """Another gateway on the same stores."""
+    g = Second(gateway)
     try:
         yield g.start()
     finally:

@@ -1,8 +1,10 @@
 """scripts/cluster for tests: all of Cairn, with nginx in front, and each part of it to stop, kill and freeze."""
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 from harness import BIN, ROOT, Client
 
@@ -88,3 +90,14 @@ class RealCluster(Client):
     def log_of(self, name):
         with open(self.part(name).log, errors="replace") as f:
             return f.read()
+
+
+@contextlib.contextmanager
+def running(gateways):
+    """A cluster in a folder of its own, down at the end."""
+    with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
+        c = RealCluster(os.path.join(folder, "cluster"))
+        try:
+            yield c.up("--gateways", str(gateways))
+        finally:
+            c.down()

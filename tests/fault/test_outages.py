@@ -1,35 +1,25 @@
 """One real server of a whole cluster is gone for a while: what goes on, what is refused and how, and that all is well when it is back. Mounts and clients know nothing but nginx."""
 import errno
 import os
-import tempfile
 
 import pytest
-from harness import Mounts, fuse_is_missing, wait_for
+from harness import wait_for
 from load import Load, in_two_mounts, upload
-from realcluster import RealCluster
+from realcluster import running
 
 MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    with tempfile.TemporaryDirectory(prefix="cairn-test-") as folder:
-        c = RealCluster(os.path.join(folder, "cluster"))
-        try:
-            yield c.up("--gateways", "2")
-        finally:
-            c.down()
+    with running(gateways=2) as c:
+        yield c
 
 
 @pytest.fixture
-def mounts(folder, cluster):
-    if fuse_is_missing():
-        pytest.skip(fuse_is_missing())
-    m = Mounts(folder, cluster)
-    try:
-        yield m
-    finally:
-        m.close()
+def gateway(cluster):
+    """What mounts are of."""
+    return cluster
 
 
 def health(cluster):

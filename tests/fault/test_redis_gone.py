@@ -5,7 +5,7 @@ import sys
 import threading
 
 import pytest
-from harness import Second, wait_for
+from harness import wait_for
 from realserver import RealServer
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "..", "system"))
@@ -22,15 +22,6 @@ def redis(folder, request):
 @pytest.fixture
 def gateway_options(redis):
     return ["--cache", redis.url]
-
-
-@pytest.fixture
-def second(gateway):
-    g = Second(gateway)
-    try:
-        yield g.start()
-    finally:
-        g.close()
 
 
 class Load:

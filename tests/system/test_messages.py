@@ -41,15 +41,6 @@ def consume(rabbit):
         c.close()
 
 
-@pytest.fixture
-def second(gateway):
-    g = Second(gateway)
-    try:
-        yield g.start()
-    finally:
-        g.close()
-
-
 def drive_id(gateway):
     return gateway.api("GET", "/drives").json["drives"][0]["id"]
 

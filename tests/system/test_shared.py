@@ -24,15 +24,6 @@ def gateway_options(redis):
     return ["--cache", redis.url]
 
 
-@pytest.fixture
-def second(gateway):
-    g = Second(gateway)
-    try:
-        yield g.start()
-    finally:
-        g.close()
-
-
 # ---- limits ----
 
 def log_in(gateway, password):
