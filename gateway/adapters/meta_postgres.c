@@ -185,6 +185,7 @@ static const struct meta_ops postgres_ops = {
     .chunks_known = postgres_chunks_known,
     .chunks_add = postgres_chunks_add,
     .chunks_inline = postgres_chunks_inline,
+    .inline_drives = postgres_inline_drives,
     .chunks_moved = postgres_chunks_moved,
     .pendings_add = postgres_pendings_add,
     .pendings = postgres_pendings,

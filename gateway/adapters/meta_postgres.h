@@ -190,6 +190,7 @@ int postgres_chunks_known(struct meta *m, const struct uuid *drive, const struct
 int postgres_chunks_add(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 int postgres_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),
                          void *ctx);
+int postgres_inline_drives(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx);
 int postgres_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 /* meta_postgres_shards.c, meta_postgres_move.c */
 int postgres_shard_add(struct meta *m, const char *name, const char *url);

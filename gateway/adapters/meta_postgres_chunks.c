@@ -108,7 +108,7 @@ const char pg_chunks_add_sql[] =
     "place = excluded.place, claimed = excluded.claimed, unverified_by = NULL, damaged = false "
     "WHERE chunk.unverified_by IS NOT NULL AND excluded.unverified_by IS NULL RETURNING hash, place, pack), "
     "arrived AS (DELETE FROM pending_pack p USING added a WHERE p.drive = $1 AND p.pack = a.pack), "
-    "kept AS (INSERT INTO chunk_bytes (drive, id, hash, bytes) SELECT $1, a.place, a.hash, w.bytes FROM added a JOIN w ON w.hash = a.hash WHERE a.pack IS NULL) "
+    "kept AS (INSERT INTO chunk_bytes (drive, id, hash, bytes, at) SELECT $1, a.place, a.hash, w.bytes, $10 FROM added a JOIN w ON w.hash = a.hash WHERE a.pack IS NULL) "
     "SELECT (SELECT count(*) FROM old WHERE NOT gives_way), EXISTS (SELECT 1 FROM drive WHERE id = $1)";
 
 int pg_put_chunks(struct pg_query *q, const struct uuid *drive, const struct chunk_row *k, size_t n, int64_t now)
@@ -204,6 +204,30 @@ int postgres_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t li
     int err = 0;
     while (!err && n == PAGE && sum < limit)
         err = inline_page(m, drive, limit, &after, &sum, &n, each, ctx);
+    return err;
+}
+
+static int inline_drives_in(struct meta *m, size_t shard, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx)
+{
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c, "SELECT DISTINCT drive FROM chunk_bytes WHERE at >= $1");
+    pg_put_int(&q, since);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct uuid id;
+        pg_id(&q, &id);
+        if ((err = each(ctx, &id)) != 0)
+            break;
+    }
+    return err;
+}
+
+int postgres_inline_drives(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx)
+{
+    size_t shards = pg_shards_count(postgres_of(m)->shards);
+    int err = 0;
+    for (size_t i = 0; i < shards && !err; i++)
+        err = inline_drives_in(m, i, since, each, ctx);
     return err;
 }
 

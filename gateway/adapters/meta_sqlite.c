@@ -226,6 +226,7 @@ static const struct meta_ops sqlite_ops = {
     .chunks_known = sqlite_chunks_known,
     .chunks_add = sqlite_meta_chunks_add,
     .chunks_inline = sqlite_chunks_inline,
+    .inline_drives = sqlite_inline_drives,
     .chunks_moved = sqlite_chunks_moved,
     .pendings_add = sqlite_pendings_add,
     .pendings = sqlite_pendings,

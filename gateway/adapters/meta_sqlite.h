@@ -187,6 +187,7 @@ int sqlite_chunks_unverified(struct meta *m, unsigned limit, int (*each)(void *c
 int sqlite_chunk_judge(struct meta *m, const struct uuid *drive, const struct chunk_row *c, bool right);
 int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limit, int (*each)(void *ctx, const struct chunk_row *c),
                          void *ctx);
+int sqlite_inline_drives(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx);
 int sqlite_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 /* meta_sqlite_uploads.c */
 int sqlite_upload_add(struct meta *m, const struct upload_row *u);

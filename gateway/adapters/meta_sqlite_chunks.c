@@ -207,6 +207,22 @@ int sqlite_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t limi
     return err;
 }
 
+/* All that have any: one gateway has few drives. */
+int sqlite_inline_drives(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx)
+{
+    (void)since;
+    READER(c, m);
+    QUERY(q, c, "SELECT id FROM drive d WHERE EXISTS (SELECT 1 FROM chunk_bytes b WHERE b.drive = d.id)");
+    int err;
+    while ((err = query_step(&q)) == 1) {
+        struct uuid id;
+        get_id(&q, &id);
+        if ((err = each(ctx, &id)) != 0)
+            break;
+    }
+    return err;
+}
+
 static int forget_bytes(struct conn *c, const struct uuid *drive, const struct hash *h)
 {
     QUERY(q, c,

@@ -14,11 +14,13 @@
 #define CHANGES_KEPT_NS (30 * DAY_NS)
 #define VERIFY_EVERY_S 2 /* until then what was brought compressed is brought again by whoever has the same content */
 #define PACK_LEAST (4u << 20) /* less than this stays in rows, where it is quickest to read */
+#define PACK_OVERLAP_NS (INT64_C(300) * 1000000000) /* a commit may have waited so long, and clocks differ */
 
 struct jobs {
     struct meta *meta;
     struct objects *objects;
     struct uuid id; /* who takes turns */
+    int64_t packed; /* all drives that got small chunks before were looked at */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake; /* CLOCK_MONOTONIC */
@@ -35,31 +37,42 @@ static void expire_uploads(struct jobs *j)
         log_info("%u upload sessions expired", n);
 }
 
-/* ---- jobs that go through every drive ---- */
+/* ---- jobs that go through drives ---- */
 
 struct drives {
     struct uuid *ids;
     size_t n;
 };
 
-static int collect(void *ctx, const struct drive_row *d)
+static int collect_id(void *ctx, const struct uuid *drive)
 {
     struct drives *l = ctx;
     if ((l->n & (l->n - 1)) == 0)
         l->ids = mem_realloc(l->ids, (l->n ? 2 * l->n : 1) * sizeof *l->ids);
-    l->ids[l->n++] = d->id;
+    l->ids[l->n++] = *drive;
     return 0;
 }
 
-static void each_drive(struct jobs *j, const char *what, int64_t (*job)(struct jobs *j, const struct uuid *drive))
+static int collect(void *ctx, const struct drive_row *d)
 {
-    struct drives l = {0};
-    int64_t err = j->meta->ops->drives_each(j->meta, collect, &l);
-    for (size_t i = 0; err >= 0 && i < l.n && !j->ending; i++)
-        err = job(j, &l.ids[i]);
-    if (err < 0 && err != -ENOENT)
-        log_warn("%s: %s", what, strerror((int)-err));
-    free(l.ids);
+    return collect_id(ctx, &d->id);
+}
+
+/* Takes the list. err: of making it. What is wrong with one drive is not with the others. Returns the first error. */
+static int64_t each_drive(struct jobs *j, const char *what, struct drives *take, int err, int64_t (*job)(struct jobs *j, const struct uuid *drive))
+{
+    int64_t first = err;
+    for (size_t i = 0; err == 0 && i < take->n && !j->ending; i++) {
+        int64_t n = job(j, &take->ids[i]);
+        if (n < 0 && n != -ENOENT && first == 0) /* -ENOENT: it is gone */
+            first = n;
+        if (n == -EHOSTUNREACH)
+            break;
+    }
+    if (first < 0)
+        log_warn("%s: %s", what, strerror((int)-first));
+    free(take->ids);
+    return first;
 }
 
 static int64_t pack(struct jobs *j, const struct uuid *drive)
@@ -67,9 +80,14 @@ static int64_t pack(struct jobs *j, const struct uuid *drive)
     return pack_drive(j->meta, j->objects, drive, PACK_LEAST, &j->ending);
 }
 
-static void pack_all(struct jobs *j)
+/* What is left over in a drive is less than a pack until more comes. */
+static void pack_some(struct jobs *j)
 {
-    each_drive(j, "packing", pack);
+    struct drives l = {0};
+    int64_t now = clock_wall_ns();
+    int err = j->meta->ops->inline_drives(j->meta, j->packed, collect_id, &l);
+    if (each_drive(j, "packing", &l, err, pack) >= 0)
+        j->packed = now - PACK_OVERLAP_NS;
 }
 
 static int64_t trim(struct jobs *j, const struct uuid *drive)
@@ -79,7 +97,9 @@ static int64_t trim(struct jobs *j, const struct uuid *drive)
 
 static void trim_all(struct jobs *j)
 {
-    each_drive(j, "trimming changes", trim);
+    struct drives l = {0};
+    int err = j->meta->ops->drives_each(j->meta, collect, &l);
+    each_drive(j, "trimming changes", &l, err, trim);
 }
 
 /* ---- what clients bring ---- */
@@ -106,7 +126,7 @@ static const struct {
     const char *name;
     unsigned every_s;
     void (*run)(struct jobs *j);
-} table[] = {{"expire", 60, expire_uploads}, {"pack", 60, pack_all}, {"trim", 3600, trim_all}, {"verify", VERIFY_EVERY_S, verify}, {"pending", 600, pending}};
+} table[] = {{"expire", 60, expire_uploads}, {"pack", 60, pack_some}, {"trim", 3600, trim_all}, {"verify", VERIFY_EVERY_S, verify}, {"pending", 600, pending}};
 #define N_JOBS (sizeof table / sizeof *table)
 #define TURN_MS 30000 /* beyond the next round: who has a turn and ends is followed by another */
 

@@ -294,6 +294,8 @@ struct meta_ops {
     /* For the packing job: up to `limit` bytes of chunks kept in rows, oldest first; then their new place. */
     int (*chunks_inline)(struct meta *m, const struct uuid *drive, uint64_t limit,
                          int (*each)(void *ctx, const struct chunk_row *c), void *ctx);
+    /* Drives that got chunks in rows since then (ns), and perhaps others; one may be named several times. */
+    int (*inline_drives)(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx);
     int (*chunks_moved)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 
     /* ---- objects that clients bring ---- */

@@ -1,4 +1,5 @@
 /* Content: versions, and the chunks that they are made of. */
+#include "common/clock.h"
 #include "tests/ports/meta_fixture.h"
 
 #define CHUNK CHUNK_SIZE_MIN
@@ -241,6 +242,26 @@ static void a_chunk_is_kept_once_and_moves_into_a_pack(void **state)
     assert_string_equal(b.data, "twothree");
 }
 
+static int is_mine(void *ctx, const struct uuid *drive)
+{
+    const struct fixture *f = ctx;
+    return uuid_equal(drive, &f->drive.id);
+}
+
+static void drives_with_chunks_in_rows_are_found(void **state)
+{
+    struct fixture *f = *state;
+    struct chunk_row c = inline_chunk("one");
+    int64_t before = clock_wall_ns() - 1000000000;
+    assert_int_equal(CALL(f, inline_drives, 0, is_mine, f), 0);
+    assert_int_equal(CALL(f, chunks_add, &f->drive.id, &c, 1), 0);
+    assert_int_equal(CALL(f, inline_drives, 0, is_mine, f), 1);
+    assert_int_equal(CALL(f, inline_drives, before, is_mine, f), 1);
+    strcpy(c.pack, "pack/1");
+    assert_int_equal(CALL(f, chunks_moved, &f->drive.id, &c, 1), 0);
+    assert_int_equal(CALL(f, inline_drives, 0, is_mine, f), 0);
+}
+
 static void a_commit_knows_which_chunks_are_there(void **state)
 {
     struct fixture *f = *state;
@@ -269,6 +290,7 @@ int main(void)
         TEST(versions_are_listed_newest_first),
         TEST(a_version_is_quarantined),
         TEST(a_chunk_is_kept_once_and_moves_into_a_pack),
+        TEST(drives_with_chunks_in_rows_are_found),
         TEST(a_commit_knows_which_chunks_are_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

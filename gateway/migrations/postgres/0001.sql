@@ -283,8 +283,10 @@ CREATE TABLE chunk_bytes (
   id bigint NOT NULL, -- in the order of arrival
   hash bytea NOT NULL,
   bytes bytea NOT NULL,
+  at bigint NOT NULL, -- ns
   PRIMARY KEY (drive, id)
 );
+CREATE INDEX chunk_bytes_at ON chunk_bytes (at, drive); -- which drives have got any lately: there are millions of drives
 ALTER TABLE chunk_bytes ALTER COLUMN bytes SET STORAGE EXTERNAL; -- they are compressed where that helps
 
 CREATE TABLE upload_session (
