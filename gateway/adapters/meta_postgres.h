@@ -78,7 +78,7 @@ int pg_shards_search(struct pg_shards *s, const struct uuid *drive, struct pg_se
         again_ < 0 ? again_ : found_;                                                                                              \
     })
 void pg_shards_forget(struct pg_shards *s, const struct uuid *drive);
-/* Where a new drive of this owner goes: where their others are, else where there are fewest. */
+/* Where a new drive of this owner goes: where their others are, else where there are fewest, evenly once each has a thousand. */
 int pg_shards_place(struct pg_shards *s, const struct uuid *owner, char ret_name[64], struct pg_pool **ret);
 int postgres_migrate(struct pg_pool *p); /* meta_postgres.c */
 

@@ -1,17 +1,21 @@
 /* The databases: the catalogue, which is the shard "main" as well, and the other shards that it names. */
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/url.h"
 #include "gateway/adapters/meta_postgres.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 #include <uthash.h>
 
 #define MAIN "main"
 #define SHARDS_MAX 1024
+#define ADDING_MS 200  /* who needs a shard that another thread is connecting to waits so long */
+#define ABSENT_MS 1000 /* one that could not be added is not tried again before */
 #define BELIEVED_MS 5000 /* where a drive is; a drive that was moved is looked for at once, since its row is gone */
 
 /* A drive that is being moved is in neither place for a moment. */
@@ -29,10 +33,12 @@ struct place {
     int64_t until; /* boot ms */
 };
 struct pg_shards {
-    pthread_mutex_t lock; /* guards what follows; held across a query when shards are read anew, which is rare */
-    struct shard shards[SHARDS_MAX]; /* only ever added to: [0] is the catalogue */
+    struct shard shards[SHARDS_MAX]; /* only ever added to: [0] is the catalogue. Read without a lock, up to n */
     _Atomic size_t n;
-    struct place *places;
+    pthread_mutex_t adding; /* held while those that were added are read, and connected to; never by who needs one that is known */
+    int64_t absent_until;   /* boot ms, under `adding` */
+    pthread_mutex_t lock;   /* guards places */
+    struct place *places;   /* nearly in the order of `until` */
 };
 
 struct pg_pool *pg_shards_catalogue(struct pg_shards *s)
@@ -54,10 +60,10 @@ struct pg_pool *pg_shards_at(struct pg_shards *s, size_t i)
 
 static size_t find_name(const struct pg_shards *s, const char *name)
 {
-    size_t i = 0;
-    while (i < s->n && strcmp(s->shards[i].name, name) != 0)
+    size_t i = 0, n = s->n;
+    while (i < n && strcmp(s->shards[i].name, name) != 0)
         i++;
-    return i;
+    return i < n ? i : SIZE_MAX;
 }
 
 static int add(struct pg_shards *s, const char *name, const char *url)
@@ -79,7 +85,7 @@ static int add(struct pg_shards *s, const char *name, const char *url)
     return 0;
 }
 
-/* Adds those that the catalogue names and that are not known yet. */
+/* Adds those that the catalogue names and that are not known yet. `adding` is held, or nobody else has s. */
 static int read_shards(struct pg_shards *s)
 {
     int err;
@@ -89,7 +95,7 @@ static int read_shards(struct pg_shards *s)
         char name[64];
         pg_text(&q, name, sizeof name);
         CLEANUP_FREE char *url = pg_str(&q);
-        if (find_name(s, name) == s->n)
+        if (find_name(s, name) == SIZE_MAX)
             add(s, name, url); /* one that is away does not keep the others from work */
     }
     return err;
@@ -98,6 +104,7 @@ static int read_shards(struct pg_shards *s)
 int pg_shards_open(const char *url, struct pg_shards **ret)
 {
     struct pg_shards *s = mem_alloc(sizeof *s);
+    pthread_mutex_init(&s->adding, NULL);
     pthread_mutex_init(&s->lock, NULL);
     add(s, MAIN, url);
     int err = postgres_migrate(pg_shards_catalogue(s));
@@ -122,24 +129,38 @@ void pg_shards_free(struct pg_shards *s)
     }
     for (size_t i = 0; i < s->n; i++)
         pg_pool_free(s->shards[i].pool);
+    pthread_mutex_destroy(&s->adding);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
-/* The shard's number, of a name that the catalogue gave; one that was added since is read now. */
+/* One that was added since. A shard that is away keeps only those waiting that need it, and not for long. */
+static int number_of_new(struct pg_shards *s, const char *name, size_t *ret)
+{
+    struct timespec until = cond_deadline(ADDING_MS);
+    if (pthread_mutex_clocklock(&s->adding, CLOCK_MONOTONIC, &until))
+        return -EHOSTUNREACH;
+    int err = 0;
+    *ret = find_name(s, name);
+    if (*ret == SIZE_MAX && clock_boot_ms() >= s->absent_until) {
+        err = read_shards(s);
+        *ret = find_name(s, name);
+        if (*ret == SIZE_MAX)
+            s->absent_until = clock_boot_ms() + ABSENT_MS;
+    }
+    pthread_mutex_unlock(&s->adding);
+    return *ret != SIZE_MAX ? 0 : err ? err : -EHOSTUNREACH;
+}
+
+/* The shard's number, of a name that the catalogue gave. */
 static int number_of(struct pg_shards *s, const char *name, size_t *ret)
 {
     *ret = find_name(s, name);
-    if (*ret < s->n)
-        return 0;
-    int err = read_shards(s);
-    *ret = find_name(s, name);
-    return *ret < s->n ? 0 : err ? err : -EHOSTUNREACH;
+    return *ret == SIZE_MAX ? number_of_new(s, name, ret) : 0;
 }
 
 struct pg_pool *pg_shards_named(struct pg_shards *s, const char *name)
 {
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     size_t i;
     return number_of(s, name, &i) ? NULL : s->shards[i].pool;
 }
@@ -200,16 +221,22 @@ static struct place *believed(struct pg_shards *s, const struct uuid *drive)
     return p;
 }
 
+/* Each that comes sends two away that are not believed any more: there are millions of drives. */
 static void believe(struct pg_shards *s, const struct uuid *drive, size_t shard)
 {
+    int64_t now = clock_boot_ms();
     struct place *p = believed(s, drive);
-    if (!p) {
+    if (p)
+        HASH_DEL(s->places, p);
+    else
         p = mem_alloc(sizeof *p);
-        p->drive = *drive;
-        HASH_ADD(hh, s->places, drive, sizeof p->drive, p);
+    *p = (struct place){.drive = *drive, .shard = shard, .until = now + BELIEVED_MS};
+    HASH_ADD(hh, s->places, drive, sizeof p->drive, p);
+    for (int i = 0; i < 2 && s->places->until <= now; i++) {
+        struct place *old = s->places;
+        HASH_DEL(s->places, old);
+        free(old);
     }
-    p->shard = shard;
-    p->until = clock_boot_ms() + BELIEVED_MS;
 }
 
 struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err)
@@ -226,11 +253,11 @@ struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive
     *ret_err = ask(s, drive, name, &moving);
     if (*ret_err)
         return NULL;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     size_t i;
     *ret_err = number_of(s, name, &i);
     if (*ret_err)
         return NULL;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     believe(s, drive, i);
     return s->shards[i].pool;
 }
@@ -264,6 +291,7 @@ int pg_shards_search(struct pg_shards *s, const struct uuid *drive, struct pg_se
 
 /* ---- where a new one goes ---- */
 
+/* Counting is bounded: shards with thousands of drives count as equally full, and owners are spread over them by their hash. */
 static int choose(struct pg_shards *s, const struct uuid *owner, char ret_name[64])
 {
     int err;
@@ -271,7 +299,7 @@ static int choose(struct pg_shards *s, const struct uuid *owner, char ret_name[6
     PG_QUERY(q, c,
              "SELECT s.name FROM (SELECT '" MAIN "' COLLATE \"C\" AS name UNION ALL SELECT name FROM shard) s "
              "ORDER BY EXISTS (SELECT 1 FROM placement p WHERE p.owner = $1 AND p.shard = s.name) DESC, "
-             "(SELECT count(*) FROM (SELECT 1 FROM placement p WHERE p.shard = s.name LIMIT 100000) counted), s.name LIMIT 1");
+             "(SELECT count(*) FROM (SELECT 1 FROM placement p WHERE p.shard = s.name LIMIT 1000) counted), hashtextextended(s.name || $1::uuid::text, 0) LIMIT 1");
     pg_put_id(&q, owner);
     err = pg_one(&q);
     if (!err)
@@ -285,7 +313,6 @@ int pg_shards_place(struct pg_shards *s, const struct uuid *owner, char ret_name
     int err = choose(s, owner, ret_name);
     if (err)
         return err;
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     size_t i;
     err = number_of(s, ret_name, &i);
     if (!err)

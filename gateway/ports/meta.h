@@ -214,7 +214,7 @@ struct meta_ops {
     int (*inodes_reserve)(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first);
 
     /* ---- shards: databases that drives lie in, beside the catalogue's own, which is the shard "main". -ENOTSUP where the store has none ---- */
-    /* It is reached and migrated before it is noted. New drives go where their owner's others are, else where there are fewest. -EEXIST: the name is taken. */
+    /* It is reached and migrated before it is noted. New drives go where their owner's others are, else where there are fewest, evenly once each has a thousand. -EEXIST: the name is taken. */
     int (*shard_add)(struct meta *m, const char *name, const char *url);
     int (*shard_list)(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx);
     /* Moves a drive to another shard while it is in use; writers wait for a moment, nothing is lost or doubled. May take long: it copies. Ended in between, it is to be called again.
