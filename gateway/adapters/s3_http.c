@@ -14,6 +14,7 @@
 
 #define CONNECT_MS 2000L
 #define STALL_S 10L
+#define LOOK_STALL_S 2L /* of the one who looks whether it is back */
 #define ONCE_MS 2000L
 #define RETRY_MS 4000     /* no try begins later than this */
 #define BACKOFF_MS 50     /* the first wait is up to this, each next up to twice as much */
@@ -27,6 +28,7 @@ struct s3_http {
     bool loopback;
     struct curl_pool connections;
     _Atomic int64_t away_until; /* clock_boot_ms; 0: it is there */
+    atomic_bool looking;        /* somebody looks whether it is back */
 };
 
 struct s3_http *s3_http_new(const struct s3_config *config)
@@ -114,13 +116,13 @@ static struct curl_slist *signed_headers(const struct s3_config *c, const struct
     return header(list, "x-amz-date", date);
 }
 
-static void set_transport(const struct s3_http *h, CURL *c, bool once)
+static void set_transport(const struct s3_http *h, CURL *c, bool once, bool look)
 {
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, STALL_S);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, look ? LOOK_STALL_S : STALL_S);
     if (once)
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, ONCE_MS);
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
@@ -148,12 +150,12 @@ static void set_method(CURL *c, const struct s3_request *r)
 }
 
 /* 0 with an answer; -EHOSTUNREACH: no connection; -EIO: one that broke, or an answer that is too long. */
-static int perform(struct s3_http *h, const struct s3_request *r, const char *url, struct curl_slist *headers, struct s3_answer *ret)
+static int perform(struct s3_http *h, const struct s3_request *r, bool look, const char *url, struct curl_slist *headers, struct s3_answer *ret)
 {
     struct exchange x = {.curl = curl_pool_take(&h->connections), .request = r, .before = r->sink ? r->sink->len : 0};
     char detail[CURL_ERROR_SIZE] = "";
     curl_off_t length = -1;
-    set_transport(h, x.curl, r->once);
+    set_transport(h, x.curl, r->once, look);
     set_method(x.curl, r);
     curl_easy_setopt(x.curl, CURLOPT_URL, url);
     curl_easy_setopt(x.curl, CURLOPT_HTTPHEADER, headers);
@@ -191,14 +193,14 @@ void s3_http_path(const struct s3_config *c, const char *key, struct buf *ret)
         s3_encode(ret, key, true);
 }
 
-static int try_once(struct s3_http *h, const struct s3_request *r, struct s3_answer *ret)
+static int try_once(struct s3_http *h, const struct s3_request *r, bool look, struct s3_answer *ret)
 {
     const struct s3_config *c = h->config;
     CLEANUP_BUF struct buf path = {0};
     s3_http_path(c, r->key, &path);
     CLEANUP_FREE char *url = mem_printf("%s%s%s%s", c->store.base, path.data, r->query ? "?" : "", r->query ? r->query : "");
     struct curl_slist *headers = signed_headers(c, r, path.data);
-    int err = perform(h, r, url, headers, ret);
+    int err = perform(h, r, look, url, headers, ret);
     curl_slist_free_all(headers);
     return err;
 }
@@ -221,12 +223,12 @@ static void sleep_jittered(unsigned most_ms)
     nanosleep(&t, NULL);
 }
 
-/* Of the callers while the store is away, one a second tries, and it tries once. */
+/* Of the callers while the store is away one looks, once and not for long, and the next a second after that: a store that is frozen keeps one thread, not all. */
 static bool away(struct s3_http *h, bool *ret_look)
 {
-    int64_t now = clock_boot_ms(), until = h->away_until;
-    *ret_look = until != 0;
-    return until != 0 && (now < until || !atomic_compare_exchange_strong(&h->away_until, &until, now + AWAY_MS));
+    int64_t until = h->away_until;
+    *ret_look = until != 0 && clock_boot_ms() >= until && !atomic_exchange(&h->looking, true);
+    return until != 0 && !*ret_look;
 }
 
 static int out_of_tries(struct s3_http *h, const struct s3_request *r, const struct s3_answer *a, int err)
@@ -238,16 +240,12 @@ static int out_of_tries(struct s3_http *h, const struct s3_request *r, const str
     return err ? err : -EIO;
 }
 
-int s3_http_do(struct s3_http *h, const struct s3_request *r, struct s3_answer *ret)
+static int do_again(struct s3_http *h, const struct s3_request *r, bool look, struct s3_answer *ret)
 {
     int64_t began = clock_boot_ms();
     unsigned backoff = BACKOFF_MS;
-    bool look = false;
-    *ret = (struct s3_answer){0};
-    if (!r->once && away(h, &look))
-        return -EHOSTUNREACH;
     for (;;) {
-        int err = try_once(h, r, ret);
+        int err = try_once(h, r, look, ret);
         if (err != -EHOSTUNREACH && atomic_exchange(&h->away_until, 0) != 0)
             log_info("object store: %s is back", h->config->store.base);
         if (r->once || (err == 0 && !passing(ret)))
@@ -259,13 +257,25 @@ int s3_http_do(struct s3_http *h, const struct s3_request *r, struct s3_answer *
     }
 }
 
+int s3_http_do(struct s3_http *h, const struct s3_request *r, struct s3_answer *ret)
+{
+    bool look = false;
+    *ret = (struct s3_answer){0};
+    if (!r->once && away(h, &look))
+        return -EHOSTUNREACH;
+    int err = do_again(h, r, look, ret);
+    if (look)
+        h->looking = false;
+    return err;
+}
+
 int s3_http_put_url(struct s3_http *h, const char *url, const struct s3_header *headers, size_t n_headers, const void *body, size_t n, struct s3_answer *ret)
 {
     struct s3_request r = {.method = "PUT", .body = body, .body_len = n, .n_headers = n_headers, .once = true};
     memcpy(r.headers, headers, n_headers * sizeof *headers);
     *ret = (struct s3_answer){0};
     struct curl_slist *list = own_headers(&r);
-    int err = perform(h, &r, url, list, ret);
+    int err = perform(h, &r, false, url, list, ret);
     curl_slist_free_all(list);
     return err;
 }

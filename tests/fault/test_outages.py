@@ -1,6 +1,7 @@
 """One real server of a whole cluster is gone for a while: what goes on, what is refused and how, and that all is well when it is back. Mounts and clients know nothing but nginx."""
 import errno
 import os
+import shutil
 
 import pytest
 from harness import wait_for
@@ -46,13 +47,17 @@ def put(cluster, path, body):
     return cluster.api("PUT", "/files/content" + cluster.query(drive=cluster.drive, path=path), body=body)
 
 
-def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait_in_the_journal(cluster, mounts):
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait_in_the_journal(cluster, mounts, how):
     a, b = mounts.mount("a", o="timeout=5"), mounts.mount("b", o="timeout=5")
     large, small, more = os.urandom(9 * MIB), b"small" * 100, os.urandom(5 * MIB)
     write(a / "large", large)
     write(a / "small", small)
     assert read(b / "large") == large  # so b has it
-    cluster.act("kill", "minio")
+    if how == "killed":
+        cluster.act("kill", "minio")
+    else:
+        cluster.freeze("minio")
     wait_for(lambda: health(cluster)[1]["objects"] == "DOWN", "what health says")
     assert health(cluster)[0] == 200 and readiness(cluster) == 200
 
@@ -68,12 +73,21 @@ def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait
     assert e.value.errno == errno.EIO
     refused = put(cluster, "/refused", more)
     assert refused.status == 503 and refused.headers["Retry-After"], refused
+    for i in range(50):  # whoever looks whether it is back keeps nobody else
+        write(a / f"small{i}", b"small")
+        assert read(b / f"small{i}") == b"small"
 
-    cluster.act("start", "minio")
+    if how == "killed":
+        cluster.act("start", "minio")
+    else:
+        cluster.thaw("minio")
     wait_for(lambda: health(cluster)[1]["objects"] == "UP", "what health says")
     wait_for(lambda: os.path.exists(b / "waits") and os.path.getsize(b / "waits") == len(more), "what waited in the journal", 60)
     assert read(b / "waits") == more
     assert put(cluster, "/refused", more).status == 201
+    shutil.rmtree(a / "folder")
+    for name in ("large", "waits", "refused"):
+        os.unlink(a / name)
 
 
 def databases(cluster):
