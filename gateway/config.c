@@ -102,6 +102,15 @@ static const char *take_workers(void *field, const char *v)
     return NULL;
 }
 
+static const char *take_proxies(void *field, const char *v)
+{
+    uint64_t n;
+    if (!number_parse(v, 0, 16, &n))
+        return "must be a number from 0 to 16";
+    *(unsigned *)field = (unsigned)n;
+    return NULL;
+}
+
 static const char *take_queue(void *field, const char *v)
 {
     uint64_t n;
@@ -175,6 +184,7 @@ static const struct option {
     {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
     {"advertise", "URL", FIELD(advertise), take_advertise, VERB_SERVE | VERB_CONFIG_CHECK, false, "where this gateway listens for the others: http://HOST:PORT"},
     {"rate-limit", "N", FIELD(rate_limit), take_rate, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests a second for one user and for one address; 0 none, 5000 by default"},
+    {"trusted-proxies", "N", FIELD(proxies), take_proxies, VERB_SERVE | VERB_CONFIG_CHECK, false, "proxies in front, one behind the other: a client's address is the Nth from the end of X-Forwarded-For; 0 by default"},
     {"spool", "DIR", FIELD(spool), take_text, VERB_SERVE | VERB_CONFIG_CHECK, false, "where large request bodies wait; DIR/spool when embedded, else $TMPDIR"},
     {"log-level", "LEVEL", FIELD(log_level), take_level, VERB_SERVE | VERB_WORKER | VERB_MIGRATE | VERB_CONFIG_CHECK, false, "debug, info (the default), warn or error"},
     {"owner", "USER", FIELD(owner), take_text, VERB_ADMIN, true, "whose drive"},
@@ -372,7 +382,8 @@ void config_print(FILE *out, const struct config *c)
             CLEANUP_FREE char *shown = url_shown(rows[i].value);
             fprintf(out, "%s=%s\n", rows[i].name, shown);
         }
-    fprintf(out, "workers=%u\nthreads=%u\nqueue-max=%u\nrate-limit=%g\nlog-level=%s\n", c->workers, c->threads, c->queue_max, c->rate_limit, levels[c->log_level]);
+    fprintf(out, "workers=%u\nthreads=%u\nqueue-max=%u\nrate-limit=%g\ntrusted-proxies=%u\nlog-level=%s\n", c->workers, c->threads, c->queue_max, c->rate_limit, c->proxies,
+            levels[c->log_level]);
 }
 
 int config_parse_size(const char *text, uint64_t *ret)

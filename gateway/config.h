@@ -17,6 +17,7 @@ struct config {
     char *meta_of_embedded, *objects_of_embedded; /* owned; what meta and objects point to then */
     unsigned workers, threads, queue_max;
     double rate_limit;
+    unsigned proxies; /* in front of it, one behind the other */
     enum log_level log_level;
     bool help;
     /* admin */

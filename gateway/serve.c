@@ -177,6 +177,7 @@ static struct http_server *make_server(struct gateway *g)
         .queue_max = g->config->queue_max,
         .reuse_port = g->config->workers > 1,
         .rate_limit = g->config->rate_limit,
+        .proxies = g->config->proxies,
         .app = &g->app,
         .authenticate = auth_authenticate,
         .user_key = auth_user_key,

@@ -120,7 +120,7 @@ struct http_config {
     bool reuse_port;            /* several processes share the port (SO_REUSEPORT) */
     unsigned close_over_ms;     /* a server that drains closes its WebSockets one by one within this time, so that they do not all come to the next one at once */
     bool (*may_end)(void *app); /* loop: asked again and again while it drains and has no clients left, until it says yes. NULL: at once */
-    bool trust_forwarded;       /* there is a proxy in front: a request's peer is the last one in X-Forwarded-For */
+    unsigned proxies;           /* so many are in front, one behind the other: a request's peer is what the first of them has added to X-Forwarded-For */
     double rate_limit;          /* requests a second for one user and for one address; 0 none */
     void *app;
     /* Runs on the worker before a route without ROUTE_OPEN; false: it has filled a 401 problem. */

@@ -261,15 +261,24 @@ static void parse_trace(struct request *rq)
     memcpy(rq->call.trace_id, t + 3, 32);
 }
 
+/* Each proxy adds whom it was asked by: what stands before the first one's entry is hearsay. */
 static void parse_peer(struct request *rq)
 {
-    const char *chain = rq->server->cfg.trust_forwarded ? call_header(&rq->call, "x-forwarded-for") : NULL;
+    unsigned proxies = rq->server->cfg.proxies;
+    const char *chain = proxies ? call_header(&rq->call, "x-forwarded-for") : NULL;
     if (!chain)
         return;
-    const char *last = strrchr(chain, ','); /* the proxy's own entry; those before it are hearsay */
-    last = last ? last + 1 + strspn(last + 1, " \t") : chain;
-    if (*last && strspn(last, "0123456789abcdefABCDEF.:") == strlen(last))
-        snprintf(rq->call.peer, sizeof rq->call.peer, "%s", last);
+    size_t n = strlen(chain);
+    const char *comma = memrchr(chain, ',', n);
+    for (unsigned i = 1; i < proxies && comma; i++) {
+        n = (size_t)(comma - chain);
+        comma = memrchr(chain, ',', n);
+    }
+    const char *entry = comma ? comma + 1 : chain;
+    entry += strspn(entry, " \t");
+    size_t len = strspn(entry, "0123456789abcdefABCDEF.:");
+    if (len && entry + len + strspn(entry + len, " \t") == chain + n)
+        snprintf(rq->call.peer, sizeof rq->call.peer, "%.*s", (int)len, entry);
 }
 
 int request_parse(struct request *rq, const char *p, size_t n, const char **ret_why)

@@ -13,7 +13,7 @@ const struct fuzz_seed fuzz_seeds[] = {
 };
 const size_t fuzz_seeds_n = sizeof fuzz_seeds / sizeof *fuzz_seeds;
 
-static struct http_server server = {.cfg = {.trust_forwarded = true}, .refs = 1};
+static struct http_server server = {.cfg = {.proxies = 2}, .refs = 1};
 
 /* NULL: refused. */
 static struct request *parse(const char *p, size_t head)

@@ -199,6 +199,15 @@ def test_the_descriptions_name_what_is_there(gateway):
         assert not (answer.status == 404 and answer.code == "no-such-endpoint"), path
 
 
+@pytest.mark.parametrize("gateway", [["--rate-limit", "20", "--trusted-proxies", "1"]], indirect=True)
+def test_each_client_of_a_proxy_is_limited_for_itself(gateway):
+    """What nginx adds counts, not what a client says before that."""
+    def asked(address, times):
+        return [gateway.api("GET", "/openapi.yaml", headers={"X-Forwarded-For": f"{n}.1.1.1, {address}"}, token="").status for n in range(times)]
+    assert 429 in asked("10.0.0.1", 100)
+    assert set(asked("10.0.0.2", 5)) == {200}
+
+
 @pytest.mark.parametrize("gateway", [["--rate-limit", "20"]], indirect=True)
 def test_one_user_is_limited(gateway):
     answers = [gateway.api("GET", "/drives") for _ in range(100)]

@@ -84,13 +84,29 @@ static void users_have_a_rate(void **state)
 {
     (void)state;
     struct fixture f;
-    start(&f, (struct http_config){.rate_limit = 0.01, .trust_forwarded = true});
+    start(&f, (struct http_config){.rate_limit = 0.01, .proxies = 1});
     for (int i = 0; i < 6; i++) {
         CLEANUP_FREE char *text =
             mem_printf("GET /user HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9, 10.0.0.%d\r\nAuthorization: user-%d\r\n\r\n", i, i % 3);
         assert_int_equal(status_of(&f, text), i < 3 ? 200 : 429);
     }
     assert_int_equal(status_of(&f, "GET /open HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"), 429);
+    fixture_stop(&f);
+}
+
+static void the_first_of_several_proxies_tells_the_address(void **state)
+{
+    static const struct {
+        const char *chain;
+        int status;
+    } asked[] = {{"10.0.0.1, 10.9.9.9", 200}, {"hearsay, 10.0.0.1 , 10.9.9.9", 429}, {"10.0.0.1,10.0.0.2,10.9.9.9", 200}, {"10.0.0.3", 200}, {"10.0.0.3,10.9.9.8", 429}};
+    (void)state;
+    struct fixture f;
+    start(&f, (struct http_config){.rate_limit = 0.01, .proxies = 2});
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        CLEANUP_FREE char *text = mem_printf("GET /open HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\n\r\n", asked[i].chain);
+        assert_int_equal(status_of(&f, text), asked[i].status);
+    }
     fixture_stop(&f);
 }
 
@@ -326,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_have_a_rate),       cmocka_unit_test(users_have_a_rate),
+        cmocka_unit_test(the_first_of_several_proxies_tells_the_address),
         cmocka_unit_test(connections_have_a_limit),    cmocka_unit_test(bodies_share_their_memory),
         cmocka_unit_test(descriptors_may_run_out),     cmocka_unit_test(draining_lets_running_calls_end),
         cmocka_unit_test(calls_may_outlive_the_server), cmocka_unit_test(timers_run_in_order),
