@@ -14,8 +14,8 @@
 #define SILENCE_MS 5000   /* a connection that says nothing for so long is made anew */
 #define PROBE_MS 1000     /* a gateway that could not be reached is not asked again before */
 #define PATIENCE_MS 2000  /* so long one that is gone is looked for before the cache is believed: there may be another one */
+#define ASK_TRIES 2       /* of one call, while others reach a gateway and it does not */
 #define NOTICES 50
-#define PAGE 4096
 
 /* What the stream's thread hands to the applier, in order. */
 struct incoming {
@@ -40,12 +40,13 @@ struct sync {
     bool away, session_over; /* away: it was connected and is not; session_over: for so long that the gateway may have ended its locks */
     json_t *notices;
     bool connected, stopping;
+    unsigned reached; /* how often a gateway was: by the stream, or by who asked */
+    bool gave_up;     /* one was looked for in vain, and was not reached since */
 
     pthread_mutex_t apply; /* one at a time applies changes: the applier, or a FUSE thread that catches up. Taken before `lock` */
     _Atomic int64_t lease_until;
     _Atomic bool caught_up, emptied; /* emptied: the kernel holds nothing that needs a lease */
-    _Atomic int64_t unreachable_until;
-    _Atomic bool gave_up; /* it was looked for in vain, and has not been there since */
+    _Atomic int64_t unreachable_until; /* set under `lock` */
 };
 
 /* ---- trust ---- */
@@ -249,20 +250,46 @@ static int ask(struct sync *s)
     return err;
 }
 
+/* `lock` held. */
+static void is_reached(struct sync *s)
+{
+    s->reached++;
+    s->gave_up = false;
+    s->unreachable_until = 0;
+}
+
+static unsigned begin_asking(struct sync *s, unsigned *ret_timeout_ms)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    *ret_timeout_ms = s->gave_up ? 0 : PATIENCE_MS;
+    return s->reached;
+}
+
+static void end_asking(struct sync *s, unsigned reached_before, bool answered)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    if (answered) {
+        is_reached(s);
+    } else if (s->reached == reached_before) { /* else another one is there, which was not asked */
+        s->gave_up = true;
+        s->unreachable_until = clock_boot_ms() + PROBE_MS;
+    }
+}
+
 int sync_fresh(struct sync *s)
 {
     if (sync_trusted(s))
         return 0;
-    if (clock_boot_ms() >= s->unreachable_until) {
-        struct remote_wait wait = {.timeout_ms = s->gave_up ? 0 : PATIENCE_MS};
+    for (int tries = 0; tries < ASK_TRIES && clock_boot_ms() >= s->unreachable_until; tries++) {
+        struct remote_wait wait = {0};
+        unsigned reached = begin_asking(s, &wait.timeout_ms);
         int err;
         do
             err = ask(s);
         while (remote_wait(&wait, err));
-        s->gave_up = err != 0;
+        end_asking(s, reached, err == 0);
         if (err == 0)
             return 0;
-        s->unreachable_until = clock_boot_ms() + PROBE_MS;
     }
     return s->cfg.strict ? -EIO : 0;
 }
@@ -355,13 +382,12 @@ static void connected(void *ctx, struct stream *stream)
     uuid_text(&info->session, session);
     pthread_mutex_lock(&s->lock);
     s->connected = true;
+    is_reached(s);
     s->away = s->session_over = false;
     s->last_heard = clock_boot_ms();
     snprintf(text, sizeof text, "{\"t\":\"hello\",\"drive\":\"%s\",\"session\":\"%s\",\"since\":%llu}", drive, session,
              (unsigned long long)s->seq);
     pthread_mutex_unlock(&s->lock);
-    s->unreachable_until = 0;
-    s->gave_up = false;
     stream_send(stream, text);
 }
 
