@@ -67,5 +67,7 @@ int admin_drive_move(const struct admin *a)
         return admin_failed(NO_SHARDS);
     if (err == -ENODEV)
         return admin_failed("there is no shard \"%s\" that can be reached; admin shard list shows them", a->args[1]);
+    if (err == -EBUSY)
+        return admin_failed("the drive is being moved already: wait until that has ended, some seconds after the drive has arrived");
     return err ? admin_failed("moving the drive: %s; run it again to go on, until then the drive may be away", strerror(-err)) : 0;
 }

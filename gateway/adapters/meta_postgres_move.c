@@ -6,6 +6,8 @@
       written next. A writer's transaction is thus on one side or the other, whole.
    4. After a while (readers may believe in the old place for some seconds) the old rows go.
 
+   A drive has one move at a time, up to the end of the last step: an advisory lock in the catalogue says so, which ends with its connection.
+
    Between the deletion and the catalogue the drive is in neither place: who looks for it sees that it is being moved, and waits. Ended just there, it is away until the move is called
    again, which finds it in the new shard; ended earlier, it is where it was. */
 #include "common/log.h"
@@ -28,6 +30,7 @@ static const char *const taken[] = {"lock", "mount", "interest", "upload_chunk",
 
 struct move {
     PGconn *from, *to; /* of its own, without pipelines and time-outs */
+    PGconn *lock;      /* to the catalogue: while it lasts, nobody else moves this drive */
     char drive[UUID_TEXT];
     int64_t seq;      /* the drive's in the snapshot */
     char *snapshot;   /* the oldest transaction that may not have ended then */
@@ -174,11 +177,22 @@ static int copy_changed(struct move *m, const char *table)
 
 /* ---- the steps ---- */
 
+#define STILL_THERE "SELECT 1" /* of the connection that has the lock */
+
 static int clear(PGconn *c, const struct move *m, const char *const *tables, size_t n)
 {
     int err = 0;
     for (size_t i = 0; i < n && !err; i++)
         err = runf(c, "DELETE FROM %s WHERE drive = '%s'", tables[i], m->drive);
+    return err;
+}
+
+/* What the drive has left behind, unless it is there again. */
+static int clear_left(const struct move *m, const char *const *tables, size_t n)
+{
+    int err = 0;
+    for (size_t i = 0; i < n && !err; i++)
+        err = runf(m->from, "DELETE FROM %s WHERE drive = '%s' AND NOT EXISTS (SELECT 1 FROM drive WHERE id = '%s')", tables[i], m->drive, m->drive);
     return err;
 }
 
@@ -276,6 +290,8 @@ static int copy_rest(struct move *m)
         err = delete_gone(m);
     if (!err)
         err = copy_gateways(m);
+    if (!err)
+        err = run(m->lock, STILL_THERE);
     if (!err) /* all but committed: what could still fail, fails here */
         err = clear(m->from, m, taken, COUNT(taken));
     if (!err)
@@ -335,35 +351,60 @@ static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, 
         return err;
     pg_shards_forget(postgres_of(meta)->shards, drive);
     sleep(LINGER_S);
-    err = clear(m->from, m, large, COUNT(large));
-    return err ? err : clear(m->from, m, small, COUNT(small));
+    err = run(m->lock, STILL_THERE);
+    if (!err)
+        err = clear_left(m, large, COUNT(large));
+    return err ? err : clear_left(m, small, COUNT(small));
 }
 
 static PGconn *connect_to(struct pg_pool *p)
 {
     PGconn *c = PQconnectdb(p->url);
-    if (PQstatus(c) == CONNECTION_OK && run(c, "SET client_min_messages = error; SET lock_timeout = '30s'; SET enable_seqscan = off") == 0)
+    if (PQstatus(c) == CONNECTION_OK && run(c, "SET client_min_messages = error; SET lock_timeout = '30s'; SET enable_seqscan = off; SET tcp_keepalives_idle = 30; "
+                                               "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3") == 0)
         return c;
     PQfinish(c);
     return NULL;
 }
 
-int postgres_drive_move(struct meta *meta, const struct uuid *drive, const char *shard)
+static int lock_moves(struct move *m, struct pg_pool *catalogue)
+{
+    char *row;
+    CLEANUP_FREE char *sql = mem_printf("SELECT 1 WHERE pg_try_advisory_lock(hashtextextended('%s', 6))", m->drive);
+    m->lock = connect_to(catalogue);
+    int err = m->lock ? read_row(m->lock, sql, &row, 1) : -EHOSTUNREACH;
+    if (err)
+        return err == -ENOENT ? -EBUSY : err;
+    free(row);
+    return 0;
+}
+
+/* Under the lock: nobody else changes where the drive is. */
+static int move_locked(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
 {
     struct pg_shards *shards = postgres_of(meta)->shards;
-    struct move m = {0};
     int err;
-    uuid_text(drive, m.drive);
+    pg_shards_forget(shards, drive);
     struct pg_pool *from = pg_shards_of_drive(shards, drive, &err), *to = from ? pg_shards_named(shards, shard) : NULL;
     if (!from || !to)
         return from ? -ENODEV : err;
     if (from == to)
         return 0;
-    m.from = connect_to(from);
-    m.to = m.from ? connect_to(to) : NULL;
-    err = m.to ? move_on(&m, meta, drive, shard) : -EHOSTUNREACH;
+    m->from = connect_to(from);
+    m->to = m->from ? connect_to(to) : NULL;
+    return m->to ? move_on(m, meta, drive, shard) : -EHOSTUNREACH;
+}
+
+int postgres_drive_move(struct meta *meta, const struct uuid *drive, const char *shard)
+{
+    struct move m = {0};
+    uuid_text(drive, m.drive);
+    int err = lock_moves(&m, postgres_of(meta)->catalogue);
+    if (!err)
+        err = move_locked(&m, meta, drive, shard);
     PQfinish(m.from);
     PQfinish(m.to);
+    PQfinish(m.lock);
     free(m.snapshot);
     return err;
 }

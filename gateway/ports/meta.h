@@ -218,7 +218,7 @@ struct meta_ops {
     int (*shard_add)(struct meta *m, const char *name, const char *url);
     int (*shard_list)(struct meta *m, int (*each)(void *ctx, const char *name, const char *url, uint64_t drives), void *ctx);
     /* Moves a drive to another shard while it is in use; writers wait for a moment, nothing is lost or doubled. May take long: it copies. Ended in between, it is to be called again.
-       0 also where the drive is there already. -ENOENT: no such drive; -ENODEV: no such shard. */
+       0 also where the drive is there already. -ENOENT: no such drive; -ENODEV: no such shard; -EBUSY: it is being moved. */
     int (*drive_move)(struct meta *m, const struct uuid *drive, const char *shard);
 
     /* ---- transactions on a drive ---- */

@@ -251,12 +251,53 @@ static void a_drive_moves_while_it_is_written_to(void **state)
     two_fini(&t);
 }
 
+struct mover {
+    struct fixture *f;
+    int err;
+};
+
+static void *move_to_two(void *arg)
+{
+    struct mover *m = arg;
+    m->err = CALL(m->f, drive_move, &m->f->drive.id, "two");
+    return NULL;
+}
+
+static void a_drive_has_one_move_at_a_time(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct meta *other; /* as a second admin's */
+    CLEANUP_BUF struct buf b = {0};
+    pthread_t thread;
+    two_init(&t, f);
+    fill(f);
+    assert_int_equal(meta_open(f->url, &other), 0);
+    struct mover m = {.f = f};
+    assert_int_equal(pthread_create(&thread, NULL, move_to_two, &m), 0);
+    while (strcmp(shards_of(f, &b), "main:0 two:1 ") != 0)
+        usleep(10000);
+    int back = other->ops->drive_move(other, &f->drive.id, "main"); /* while the first still has to clear up */
+    pthread_join(thread, NULL);
+    assert_int_equal(back, -EBUSY);
+    assert_int_equal(m.err, 0);
+    assert_int_equal(other->ops->drive_move(other, &f->drive.id, "two"), 0);
+    other->ops->free(other);
+    fixture_reopen(f);
+    struct meta_tx *tx = snapshot(f);
+    struct entry_row e;
+    assert_int_equal(IN(tx, entry, 1, "before", 0, &e), 0);
+    done(tx);
+    two_fini(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_owners_drives_stay_together),
         TEST(what_a_broken_move_left_is_not_seen),
         TEST(a_drive_moves_while_it_is_written_to),
+        TEST(a_drive_has_one_move_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
