@@ -78,9 +78,10 @@ static bool worth_again(const struct pg_query *q, int err)
     return (err == -EAGAIN || err == -EHOSTUNREACH) && q->c;
 }
 
-/* A failed transaction takes no more; alone, it is tried again. */
+/* A failed transaction takes no more; alone, it is tried again. Where a try was lost, it is not known what it did, whatever the last one says. */
 static int answer(struct pg_query *q)
 {
+    bool lost_one = false;
     if (!q->sent && q->c && q->c->in_tx && q->c->failed)
         return q->err = q->c->failed;
     for (unsigned i = 0;; i++) {
@@ -90,6 +91,9 @@ static int answer(struct pg_query *q)
             pg_wait(q->c);
         if (q->err && q->c && q->c->in_tx)
             return q->err = q->c->failed;
+        lost_one |= q->err == -EHOSTUNREACH;
+        if (q->err == -EAGAIN && i == TRIES && lost_one)
+            return q->err = -EHOSTUNREACH;
         if (!worth_again(q, q->err) || i == TRIES)
             return q->err;
         if (q->err == -EAGAIN)

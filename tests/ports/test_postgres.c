@@ -188,6 +188,25 @@ static void a_commit_whose_end_was_not_seen_is_looked_up(void **state)
     step_end(&s);
 }
 
+/* The first is slow, and its answer is lost; the others are refused. */
+static void a_statement_whose_answer_was_lost_may_have_been_done(void **state)
+{
+    struct fixture *f = *state;
+    struct chunk_row small = inline_chunk("abc"), packed = {.hash = small.hash, .stored_size = 3, .pack = "pack/1"}, now = {0};
+    pthread_t t;
+    assert_int_equal(CALL(f, chunks_add, &f->drive.id, &small, 1), 0);
+    sql(f, "CREATE SEQUENCE calls;"
+           "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('calls') > 1 THEN RAISE EXCEPTION USING ERRCODE = '40001'; END IF; "
+           "PERFORM pg_sleep(0.5); RETURN NULL; END $$;"
+           "CREATE TRIGGER refuse BEFORE UPDATE ON chunk FOR EACH STATEMENT EXECUTE FUNCTION refuse()");
+    assert_int_equal(pthread_create(&t, NULL, cut_them, f), 0);
+    assert_int_equal(CALL(f, chunks_moved, &f->drive.id, &packed, 1), -EHOSTUNREACH);
+    pthread_join(t, NULL);
+    while (!now.pack[0])
+        assert_int_equal(CALL(f, chunks_find, &f->drive.id, &small.hash, 1, &now), 0);
+    assert_string_equal(now.pack, "pack/1");
+}
+
 /* ---- another timeline ---- */
 
 static void another_timeline_starts_a_generation(void **state)
@@ -245,6 +264,7 @@ int main(void)
         TEST(one_that_breaks_in_a_transaction_is_a_reason_to_do_it_again),
         TEST(a_commit_that_was_ended_has_not_happened),
         TEST(a_commit_whose_end_was_not_seen_is_looked_up),
+        TEST(a_statement_whose_answer_was_lost_may_have_been_done),
         TEST(another_timeline_starts_a_generation),
         TEST(a_renewed_interest_starts_a_generation),
     };
