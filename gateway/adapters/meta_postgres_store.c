@@ -161,11 +161,12 @@ static void names_die(struct storing *s, const struct dentry_deaths *d)
               "WITH gone AS (DELETE FROM dentry d USING unnest($2::bigint[], $3::bytea[], $4::bigint[]) AS w(parent, name, died) "
               "WHERE d.drive = $1 AND d.parent = w.parent AND d.name = w.name RETURNING d.parent, d.name, d.born, w.died, d.ino), "
               "kept AS (INSERT INTO dentry_past (drive, parent, name, born, died, ino) SELECT $1, parent, name, born, died, ino FROM gone WHERE born < died) "
-              "SELECT count(*) FROM gone");
+              "SELECT 1 / (count(*) = $5)::int FROM gone"); /* fails where rows and store disagree */
     INTS(&q, d->n, d->rows[i]->parent);
     COLUMN(&q, PG_BYTES, d->n, pg_add_text(&q, d->rows[i]->name));
     INTS(&q, d->n, d->rows[i]->seq);
-    pg_later_counted(&q, d->n); /* else rows and store disagree */
+    pg_put_seq(&q, d->n);
+    pg_later(&q);
 }
 
 static void names_came_and_went(struct storing *s, const struct dentry_lives *l)

@@ -237,17 +237,6 @@ static int next_result(struct pg_conn *c, int64_t deadline, PGresult **ret)
     }
 }
 
-static int counted(const struct pg_sent *s, const PGresult *res)
-{
-    int64_t got = -1;
-    if (PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 8)
-        got = pg_load_int(PQgetvalue(res, 0, 0));
-    if (got == s->expect)
-        return 0;
-    log_error("database: %lld rows where there should be %lld", (long long)got, (long long)s->expect);
-    return -EIO;
-}
-
 /* Takes the result of what was sent as number i. */
 static void take(struct pg_conn *c, size_t i, PGresult *res, int *first)
 {
@@ -256,7 +245,6 @@ static void take(struct pg_conn *c, size_t i, PGresult *res, int *first)
     switch (PQresultStatus(res)) {
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:
-        err = s->counted ? counted(s, res) : 0;
         break;
     case PGRES_PIPELINE_ABORTED:
         err = *first ? *first : -EAGAIN;
@@ -351,13 +339,13 @@ void pg_fail(struct pg_conn *c, int err)
 
 /* ---- sending ---- */
 
-void pg_sent_add(struct pg_conn *c, struct pg_query *reader, bool is_counted, int64_t expect)
+void pg_sent_add(struct pg_conn *c, struct pg_query *reader)
 {
     if (c->n_sent == c->cap_sent) {
         c->cap_sent = c->cap_sent ? 2 * c->cap_sent : 16;
         c->sent = mem_realloc(c->sent, c->cap_sent * sizeof *c->sent);
     }
-    c->sent[c->n_sent++] = (struct pg_sent){.reader = reader, .counted = is_counted, .expect = expect};
+    c->sent[c->n_sent++] = (struct pg_sent){.reader = reader};
 }
 
 /* Prepares it where this connection has not yet, in the same batch. The name it goes by. */
@@ -372,7 +360,7 @@ int pg_prepare(struct pg_conn *c, const char *sql, char ret_name[24])
     if (PQsendPrepare(c->pq, ret_name, sql, 0, NULL) != 1)
         return -EHOSTUNREACH;
     c->statements[i] = sql;
-    pg_sent_add(c, NULL, false, 0);
+    pg_sent_add(c, NULL);
     c->sent[c->n_sent - 1].prepares = &c->statements[i];
     return 0;
 }

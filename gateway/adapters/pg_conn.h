@@ -22,8 +22,6 @@ struct pg_query;
 
 struct pg_sent { /* a result that is still to come, in the order of sending */
     struct pg_query *reader; /* NULL: nobody reads it */
-    bool counted;
-    int64_t expect; /* counted: what its first column must be, else -EIO */
     const char **prepares; /* it is a statement that is being prepared: forgotten there if that fails */
 };
 

@@ -2,6 +2,7 @@
 #include "common/mem.h"
 #include "gateway/adapters/pg_conn_internal.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -22,7 +23,7 @@ void pg_query_end(struct pg_query *q)
 
 /* ---- sending ---- */
 
-static int enqueue(struct pg_query *q, struct pg_query *reader, bool counted, int64_t expect)
+static int enqueue(struct pg_query *q, struct pg_query *reader)
 {
     struct pg_conn *c = q->c;
     char name[24];
@@ -40,7 +41,7 @@ static int enqueue(struct pg_query *q, struct pg_query *reader, bool counted, in
     }
     if (PQsendQueryPrepared(c->pq, name, q->n_args, values, lengths, formats, 1) != 1)
         return -EHOSTUNREACH;
-    pg_sent_add(c, reader, counted, expect);
+    pg_sent_add(c, reader);
     return 0;
 }
 
@@ -54,21 +55,14 @@ static void lost(struct pg_query *q, int err)
 void pg_send(struct pg_query *q)
 {
     q->sent = true;
-    int err = enqueue(q, q, false, 0);
+    int err = enqueue(q, q);
     if (err)
         lost(q, err);
 }
 
 void pg_later(struct pg_query *q)
 {
-    int err = enqueue(q, NULL, false, 0);
-    if (err)
-        lost(q, err);
-}
-
-void pg_later_counted(struct pg_query *q, uint64_t expect)
-{
-    int err = enqueue(q, NULL, true, (int64_t)expect);
+    int err = enqueue(q, NULL);
     if (err)
         lost(q, err);
 }
@@ -301,7 +295,10 @@ int64_t pg_int(struct pg_query *q)
 {
     size_t len;
     const char *p = value(q, &len);
-    return len == 8 ? pg_load_int(p) : 0;
+    uint64_t be = 0;
+    if (len == sizeof be)
+        memcpy(&be, p, sizeof be);
+    return (int64_t)be64toh(be);
 }
 
 uint32_t pg_u32(struct pg_query *q)

@@ -48,7 +48,6 @@ void pg_query_end(struct pg_query *q);
 void pg_send(struct pg_query *q);
 /* Sends it, and nobody reads what it answers; an error fails the transaction. */
 void pg_later(struct pg_query *q);
-void pg_later_counted(struct pg_query *q, uint64_t expect); /* its only row's first number must be this, else the transaction fails with -EIO */
 /* Outside of transactions, one that may run twice: it is sent anew when the connection was lost, or the server says so. Others fail then. -EAGAIN: it has not been done;
    -EHOSTUNREACH: it may have been. */
 int pg_run(struct pg_query *q);  /* 0 or <0 */

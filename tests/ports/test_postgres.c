@@ -113,6 +113,24 @@ static void one_that_breaks_in_a_transaction_is_a_reason_to_do_it_again(void **s
     done(tx);
 }
 
+static void what_contradicts_the_store_is_not_committed(void **state)
+{
+    struct fixture *f = *state;
+    struct step s = step_begin(f, 0);
+    make(&s, 1, "a", 10, S_IFREG);
+    step_end(&s);
+    s = step_begin(f, 0);
+    name_set(&s, 1, "a", 0);
+    sql(f, "DELETE FROM dentry");
+    struct rows *rows = s.rows;
+    assert_int_equal(IN(s.tx, store, rows), 0); /* it is only sent */
+    assert_int_equal(s.tx->meta->ops->commit(s.tx), -EIO);
+    rows_free(rows);
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(tx->drive.seq, s.seq - 1);
+    done(tx);
+}
+
 /* The commit takes its time, by a trigger that runs at its end; meanwhile something happens to the connection. */
 static void slow_commits(const struct fixture *f)
 {
@@ -262,6 +280,7 @@ int main(void)
         TEST(a_batch_costs_a_handful_of_round_trips),
         TEST(a_connection_that_was_kept_may_be_broken),
         TEST(one_that_breaks_in_a_transaction_is_a_reason_to_do_it_again),
+        TEST(what_contradicts_the_store_is_not_committed),
         TEST(a_commit_that_was_ended_has_not_happened),
         TEST(a_commit_whose_end_was_not_seen_is_looked_up),
         TEST(a_statement_whose_answer_was_lost_may_have_been_done),
