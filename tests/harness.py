@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 
 from backends import ROOT, place_for
+from servers.base import reserve_port
 
 BIN = os.environ.get("CAIRN_BIN") or os.path.join(ROOT, "build", "release", "bin")
 
@@ -132,7 +133,7 @@ class Gateway(Client):
         self.process = self.worker = None
         self.ended = True  # by the test itself
         self.checked = True  # at the end; a test that breaks the store says no
-        self.port = 0
+        self.port = reserve_port(self.folder)
         self.add_user(self.user, self.password)
         self.add_drive(self.drive, self.user)
         self.token = self.token_of(self.user)
@@ -185,7 +186,7 @@ class Gateway(Client):
             self.process = subprocess.Popen([program("cairn-gateway"), "serve", *self.where, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0", *self.options],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.ended = False
-        self.port = int(wait_for(lambda: self._alive() and self._said(before, r"listening on http://127.0.0.1:(\d+)"), "the gateway's port"))
+        wait_for(lambda: self._alive() and self._said(before, rf"listening on http://127.0.0.1:{self.port}\b"), "the gateway at its port")
         wait_for(lambda: self._alive() and self.ready(), "the gateway")
         self._start_worker()
         return self
@@ -194,7 +195,7 @@ class Gateway(Client):
         with open(self.log, errors="replace") as log:
             log.seek(after)
             found = re.search(pattern, log.read())
-        return found and found[1]
+        return found is not None
 
     def _start_worker(self):
         """Where the gateway is none itself."""
@@ -240,7 +241,7 @@ class Second(Gateway):
         self.data = os.path.join(self.folder, "data")
         self.log = os.path.join(self.folder, "gateway.log")
         os.makedirs(self.data)
-        self.options, self.process, self.worker, self.ended, self.checked, self.port = first.options, None, None, True, False, 0
+        self.options, self.process, self.worker, self.ended, self.checked, self.port = first.options, None, None, True, False, reserve_port(self.folder)
         self.place, self.token = first.place.second(self.data), first.token
 
 

@@ -1,18 +1,11 @@
 """Several gateways that share a PostgreSQL server and a folder of objects, and nothing else: no Redis, no RabbitMQ, nothing in front."""
 import os
 import signal
-import socket
 import subprocess
 
-from harness import Client, end, program, tail, wait_for
+from harness import Client, end, program, reserve_port, tail, wait_for
 from realserver import RealServer
 from backends import Postgres
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class One(Client):
@@ -20,7 +13,7 @@ class One(Client):
 
     def __init__(self, several, name):
         self.several, self.name, self.process, self.ended = several, name, None, True
-        self.port = free_port()
+        self.port = reserve_port(several.folder)
         self.log = os.path.join(several.folder, name + ".log")
         self.spool = os.path.join(several.folder, name + ".spool")
 

@@ -2,13 +2,15 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.append(os.path.join(ROOT, "scripts", "lib"))
+from servers.base import reserve_port  # noqa: E402
 
 
 def wait_for(condition, what, seconds=20):
@@ -153,12 +155,6 @@ class Rclone(Mounted):
         shutil.rmtree(os.path.join(self.base, "cache"), ignore_errors=True)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Gateway:
     def __init__(self, base, bin_dir):
         self.bin = bin_dir
@@ -170,7 +166,7 @@ class Gateway:
             subprocess.run([program] + args, input=b"bench-password\n", check=True, stdout=subprocess.DEVNULL)
         self.token = subprocess.run([program, "admin", "user", "token", "bench", "--days", "1", "--embedded", self.data],
                                     check=True, capture_output=True, text=True).stdout.strip()
-        self.port = free_port()
+        self.port = reserve_port(self.data)
         self.url = self.direct = f"http://127.0.0.1:{self.port}"
         self.log = open(os.path.join(base, "gateway.log"), "ab")
         self.process = subprocess.Popen([program, "serve", "--embedded", self.data, "--listen", f"127.0.0.1:{self.port}", "--rate-limit", "0"],

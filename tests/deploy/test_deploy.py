@@ -2,7 +2,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ from harness import ROOT, Gateway, program, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
-from servers.base import go_program  # noqa: E402
+from servers.base import go_program, reserve_port  # noqa: E402
 from servers.kinds import open_server  # noqa: E402
 from servers.nginx import upstream  # noqa: E402
 from wsclient import Stomp  # noqa: E402
@@ -389,9 +388,7 @@ def test_a_bucket_is_made(folder):
 
 def test_nginx_follows_the_gateways(folder):
     """docker/nginx/start in front of a real gateway: it waits for one to be there, passes requests and WebSockets on, drains at SIGTERM; the gateway's readiness gates it."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = reserve_port(folder)
     g = Gateway(os.path.join(folder, "gateway"))
     try:
         g.start()
@@ -497,9 +494,7 @@ def test_a_replica_streams(folder):
         owner = os.stat(pg).st_uid
         os.makedirs(replica)
         os.chown(replica, owner, os.stat(pg).st_gid)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        port = reserve_port(folder)
         shutil.copy(path("docker/postgres/replica"), os.path.join(folder, "replica-script"))
         env = {**env, "PGDATA": os.path.join(replica, "pg"), "PRIMARY_HOST": "127.0.0.1", "PRIMARY_PORT": str(db.port())}
         with open(os.path.join(folder, "replica.log"), "wb") as log:

@@ -2,17 +2,17 @@
 import os
 import random
 import re
-import socket
 import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
 
-from harness import program
+from harness import program, reserve_port
 from realserver import RealServer
 
 MIB = 1 << 20
+CLOSED_PORT = reserve_port("")  # where nobody listens
 NOISE = random.Random(7).randbytes(24 * MIB)
 TEXT = random.Random(8).randbytes(4 * MIB).hex().encode()  # 8 MiB that zstd makes half as long
 
@@ -45,12 +45,6 @@ def gateway(gateway, store):
     gateway.stop()
     done = gateway.admin("scrub", "--objects", store.url, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def closed_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def passed(gateway):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from direct import cairn, closed_port, gateway, gateway_options, MIB, NOISE, passed, public, put, read, store, TEXT, unverified, write  # noqa: F401
+from direct import cairn, CLOSED_PORT, gateway, gateway_options, MIB, NOISE, passed, public, put, read, store, TEXT, unverified, write  # noqa: F401
 from harness import Mounts, fuse_is_missing, wait_for
 from realserver import RealServer
 from several import Several
@@ -58,7 +58,7 @@ def test_off_means_off(gateway, mounts):
         assert m.status()["directFetchedBytes"] == 0
 
 
-@pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "http://nowhere.invalid:9"])
+@pytest.mark.parametrize("public", [f"http://127.0.0.1:{CLOSED_PORT}", "http://nowhere.invalid:9"])
 def test_a_store_that_clients_cannot_reach(gateway, mounts, folder, public):
     put(gateway, "/noise", NOISE)
     a = mounts.mount("a")
@@ -108,7 +108,7 @@ def test_small_content_travels_with_its_operation(gateway, mounts):
     assert read(a / "small") == NOISE[:60000]
 
 
-@pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}", "none"])
+@pytest.mark.parametrize("public", [f"http://127.0.0.1:{CLOSED_PORT}", "none"])
 def test_writing_where_clients_cannot_reach_the_store(gateway, mounts, public):
     a = mounts.mount("a")
     write(a / "noise", NOISE)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from direct import cairn, closed_port, content, gateway, gateway_options, MIB, NOISE, passed, public, put_to, store, TEXT, write  # noqa: F401
+from direct import cairn, CLOSED_PORT, content, gateway, gateway_options, MIB, NOISE, passed, public, put_to, store, TEXT, write  # noqa: F401
 from fsclient import sha256
 from harness import program, wait_for
 
@@ -100,7 +100,7 @@ def test_put_brings_to_the_store(gateway, folder):
     assert content(gateway, "/other") == NOISE[5:]
 
 
-@pytest.mark.parametrize("public", [f"http://127.0.0.1:{closed_port()}"])
+@pytest.mark.parametrize("public", [f"http://127.0.0.1:{CLOSED_PORT}"])
 def test_put_where_clients_cannot_reach_the_store(gateway, folder, public):
     source = os.path.join(folder, "source")
     write(source, NOISE)
