@@ -112,6 +112,7 @@ class Servers:
     def drop(self, place):
         self.postgres.psql(f"drop database if exists {place['name']} with (force)")
         self.rabbitmq.drop_vhost(place["name"])
+        self.minio.drop_bucket(f"bucket-{place['name']}")
 
     def end(self):
         for server in (self.minio, self.rabbitmq, self.redis, self.postgres):

@@ -10,7 +10,6 @@ import pytest
 from harness import Mounts, fuse_is_missing, program, wait_for
 from realserver import RealServer
 
-import backends
 from servers.base import start_time
 from servers.kinds import open_server
 
@@ -20,9 +19,6 @@ N = 3
 @pytest.fixture(scope="module")
 def meta(tmp_path_factory):
     """A PostgreSQL: with SQLite there is one process."""
-    if backends.ON_SERVERS:
-        yield None  # it is there already
-        return
     server = RealServer("postgres", str(tmp_path_factory.mktemp("cairn") / "postgres"), "fsync=off").start()
     yield server
     server.kill()
@@ -30,7 +26,7 @@ def meta(tmp_path_factory):
 
 @pytest.fixture
 def gateway_options(meta, request):
-    return [*(["--meta", fresh(meta, request.node.name)] if meta else []), "--workers", str(N), "--advertise", "http://127.0.0.1:0"]
+    return ["--meta", fresh(meta, request.node.name), "--workers", str(N), "--advertise", "http://127.0.0.1:0"]
 
 
 def fresh(server, name):

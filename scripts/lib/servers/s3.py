@@ -14,11 +14,11 @@ class S3(Server):
     def endpoint(self):
         return f"http://127.0.0.1:{self.port()}"
 
-    def curl(self, method, path):
+    def curl(self, method, path, *headers):
         """Signed. Returns the status."""
         done = subprocess.run([find_program("curl"), "-sS", "-o", os.devnull, "-w", "%{http_code}", "--noproxy", "*", "--aws-sigv4", f"aws:amz:{self.region}:s3", "--user",
-                               f"{self.secret('access')}:{self.secret('secret')}", "-H", "x-amz-content-sha256: " + hashlib.sha256(b"").hexdigest(), "-X", method,
-                               self.endpoint + path], capture_output=True, text=True)
+                               f"{self.secret('access')}:{self.secret('secret')}", "-H", "x-amz-content-sha256: " + hashlib.sha256(b"").hexdigest(),
+                               *(word for h in headers for word in ("-H", h)), "-X", method, self.endpoint + path], capture_output=True, text=True)
         return done.stdout.strip()
 
     def add_bucket(self, name):
@@ -26,6 +26,12 @@ class S3(Server):
         if status not in ("200", "409"):
             raise Failed(f"the bucket {name} cannot be made: {status}")
         return self.url(name)
+
+    def drop_bucket(self, name):
+        """With all that is in it."""
+        status = self.curl("DELETE", "/" + name, "x-minio-force-delete: true")
+        if status not in ("204", "404"):
+            raise Failed(f"the bucket {name} cannot be removed: {status}")
 
     def started(self):
         self.write("access-key", self.secret("access") + "\n", 0o600)
