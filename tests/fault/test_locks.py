@@ -4,7 +4,6 @@ import fcntl
 import os
 import socket
 import threading
-import time
 
 import pytest
 
@@ -24,7 +23,7 @@ def test_a_short_cut_keeps_the_locks(mounts, proxy):
         f.write("0")
     fd = locked(b / "f")
     proxy.cut()
-    time.sleep(3)
+    wait_for(lambda: not b.status()["lease"], "the end of b's lease")
     with pytest.raises(BlockingIOError):
         locked(a / "f")
     proxy.mend()
