@@ -172,6 +172,11 @@ static int64_t remembered_until(const struct coherence_stream *s)
     return s->banned_until > until ? s->banned_until : until;
 }
 
+static int64_t no_cap(const struct coherence *c)
+{
+    return c->io.capped ? 0 : INT64_MAX;
+}
+
 struct coherence_stream *coherence_join(struct coherence *c, const struct uuid *drive, const struct uuid *session, uint64_t seq,
                                         void *stream_user)
 {
@@ -179,7 +184,7 @@ struct coherence_stream *coherence_join(struct coherence *c, const struct uuid *
     if (!d) {
         d = mem_alloc(sizeof *d);
         d->id = *drive;
-        d->cap = c->io.capped ? 0 : INT64_MAX;
+        d->cap = no_cap(c);
         HASH_ADD(hh, c->drives, id, sizeof d->id, d);
     }
     struct coherence_stream *s = mem_alloc(sizeof *s), *old;
@@ -188,13 +193,17 @@ struct coherence_stream *coherence_join(struct coherence *c, const struct uuid *
     s->user = stream_user;
     s->joined = s->pushed = s->acked = seq;
     s->last = &s->first;
+    bool alone = true; /* but for those that are only remembered: the cap of their time says nothing of now */
     DL_FOREACH(d->streams, old)
     {
+        alone &= old->gone;
         if (!uuid_equal(&old->session, session) || old->banned_until < s->banned_until)
             continue;
         s->banned_until = old->banned_until; /* coming again does not make it quicker */
         memcpy(s->late, old->late, sizeof s->late);
     }
+    if (alone)
+        d->cap = no_cap(c);
     DL_APPEND(d->streams, s);
     c->streams++;
     return s;
@@ -208,6 +217,7 @@ void coherence_leave(struct coherence *c, struct coherence_stream *s, bool bye, 
     s->gone = true;
     s->user = NULL;
     s->has_beat = false;
+    s->pushed = UINT64_MAX; /* it hears of nothing any more: whatever comes is owed until its lease is out */
     if (bye)
         s->lease_until = 0;
     if (bye || !leased(s, now_ms))

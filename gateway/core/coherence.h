@@ -34,7 +34,7 @@ void coherence_beat(struct coherence *c, struct coherence_stream *s, uint64_t be
 /* No lease of the drive ends later than `until`; only ever raised. Forgotten with the drive's last stream: to be said again for the next. */
 void coherence_cap(struct coherence *c, const struct uuid *drive, int64_t until_ms, int64_t now_ms);
 /* Operations of `session` up to seq are committed: tell the others. `waiter` is answered now or later. changes_json NULL: nothing is told (a repeated
-   batch), `waiter` only waits for what was told up to seq. Of one drive, seq never falls from call to call. */
+   batch), `waiter` only waits for what was told up to seq. Of one drive, seq seldom falls from call to call: what is behind a higher one is answered with that. */
 void coherence_publish(struct coherence *c, const struct uuid *drive, const struct uuid *session, uint64_t seq,
                        const char *changes_json, void *waiter, int64_t now_ms);
 /* Answers what waited for leases that are out. Returns when to call it next (ms from now), -1: nothing waits. */

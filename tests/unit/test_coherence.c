@@ -279,9 +279,48 @@ static void no_lease_ends_after_the_cap(void **state)
     coherence_free(c);
 }
 
+/* One that has left is remembered for having been late: what its time allowed is not for those who come after it. */
+static void a_cap_is_of_its_time(void **state)
+{
+    (void)state;
+    static const struct coherence_io io = {.send_inval = send_inval, .send_lease = send_lease, .answered = answered, .capped = true};
+    said[0] = '\0';
+    struct coherence *c = coherence_new(&io);
+    struct coherence_stream *a = coherence_join(c, &drive, &A, 5, "a");
+    coherence_cap(c, &drive, 60000, 0);
+    coherence_beat(c, a, 1, 5, 0);
+    coherence_publish(c, &drive, &B, 6, "[]", "x", 10);
+    coherence_tick(c, LEASE_MS + LEASE_MARGIN_MS);
+    assert_said("lease a 1; inval a 6; answer x; ");
+    coherence_leave(c, a, false, 5000);
+    a = coherence_join(c, &drive, &A, 6, "a");
+    coherence_beat(c, a, 2, 6, 5001);
+    assert_said("");
+    coherence_cap(c, &drive, 60000, 5002);
+    assert_said("lease a 2; ");
+    coherence_free(c);
+}
+
+/* Its mount hears nothing any more, and trusts what it has until the lease is out. */
+static void what_is_known_is_owed_by_one_that_left(void **state)
+{
+    (void)state;
+    struct coherence *c = setup();
+    struct coherence_stream *a = coherence_join(c, &drive, &A, 5, "a");
+    coherence_beat(c, a, 1, 5, 0);
+    coherence_leave(c, a, false, 100);
+    coherence_publish(c, &drive, &B, 7, NULL, "x", 110);
+    assert_said("lease a 1; ");
+    coherence_tick(c, LEASE_MS + LEASE_MARGIN_MS);
+    assert_said("answer x; ");
+    coherence_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cap_is_of_its_time),
+        cmocka_unit_test(what_is_known_is_owed_by_one_that_left),
         cmocka_unit_test(nobody_else_nothing_waits),
         cmocka_unit_test(a_lease_is_waited_for_until_the_acknowledgement),
         cmocka_unit_test(several_must_all_acknowledge),
