@@ -25,7 +25,7 @@ struct drive {
     bool placed;
     uint64_t position;
     uint64_t heard;   /* there is something up to here */
-    uint64_t untold;  /* up to here parcels were freed without being told */
+    uint64_t untold;  /* up to here parcels, and those that waited for them, were freed without being told */
     struct parcel *held;     /* rising first */
     struct parcel *barriers; /* rising last */
     int64_t gap_since;       /* valid while it is uneasy */
@@ -80,13 +80,17 @@ static void release(struct order *o, struct drive *d, struct parcel **list, enum
     free(p);
 }
 
+static void free_list(struct order *o, struct drive *d, struct parcel **list)
+{
+    for (; *list; release(o, d, list, ORDER_FREE))
+        if (d->untold < (*list)->last)
+            d->untold = (*list)->last;
+}
+
 static void free_all(struct order *o, struct drive *d)
 {
-    for (; d->held; release(o, d, &d->held, ORDER_FREE))
-        if (d->untold < d->held->last)
-            d->untold = d->held->last;
-    while (d->barriers)
-        release(o, d, &d->barriers, ORDER_FREE);
+    free_list(o, d, &d->held);
+    free_list(o, d, &d->barriers);
 }
 
 /* Nobody trusts what this gateway tells of the drive: every lease has ended by the cap. */

@@ -375,9 +375,25 @@ static void random_arrivals(void **state)
     }
 }
 
+/* A batch that came twice was answered though this gateway had not heard of it: leases wait until it has. */
+static void a_freed_repeat_holds_leases_back(void **state)
+{
+    (void)state;
+    struct order *o = setup();
+    order_tick(o, 3000); /* nobody trusts it any more */
+    order_add(o, &drive, 0, 15, "repeat", 3001);
+    assert_said("free repeat; ");
+    order_granted(o, &drive, 10, 6000, 3002); /* asked for before 15 was committed */
+    assert_said("");
+    order_add(o, &drive, 11, 15, "a", 3003);
+    assert_said("tell a; cap 6000; ");
+    order_free(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_freed_repeat_holds_leases_back),
         cmocka_unit_test(what_comes_in_order_is_told_at_once),
         cmocka_unit_test(what_comes_early_waits_for_what_is_before_it),
         cmocka_unit_test(a_gap_is_read_after_a_while),
