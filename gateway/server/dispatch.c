@@ -147,7 +147,7 @@ static bool overloaded(struct request *rq)
 void dispatch_head(struct request *rq)
 {
     struct call *c = &rq->call;
-    unsigned wait = limits_take(rq->server->limits, 'a', c->peer, rq->server->now_ms);
+    unsigned wait = rq->internal ? 0 : limits_take(rq->server->limits, 'a', c->peer, rq->server->now_ms); /* other gateways are no clients */
     if (wait) {
         too_many(c, wait);
         answer(rq);
