@@ -143,7 +143,9 @@ void told_settle(struct told *t)
 {
     if (--t->waits)
         return;
-    if (t->work)
+    if (t->work && t->work->done_anywhere)
+        drive_work_finish(t->work);
+    else if (t->work)
         pool_run(http_server_pool(t->parcel->streams->app->server), finish_work, t->work);
     parcel_unref(t->parcel);
 }

@@ -239,6 +239,7 @@ int drive_queues_run(struct drive_queues *all, struct drive_work *w)
 {
     struct waiter waiter = {0};
     w->done = wake;
+    w->done_anywhere = true;
     w->ctx = &waiter;
     pthread_mutex_lock(&all->lock);
     struct queue *q = waiter.queue = queue_ref(all, &w->drive);

@@ -33,6 +33,7 @@ struct drive_work {
     /* Called once, on a worker thread, after commit and after every other mount has acknowledged (or its lease is
        out). `error` is 0, 1, or a negative errno with which nothing of this work was applied. */
     void (*done)(struct drive_work *w);
+    bool done_anywhere; /* done takes no time, and may be called on any thread: set by drive_queues_run, whose caller keeps a worker waiting */
     void *ctx;
     /* results */
     int error;
