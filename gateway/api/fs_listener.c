@@ -129,7 +129,7 @@ static void parcel_unref(struct parcel *p)
     if (--p->refs)
         return;
     if (!uuid_is_zero(&p->from))
-        peers_ack(p->streams->app->peers, &p->from, &p->inval.drive, p->inval.last);
+        peers_ack(p->streams->app->peers, &p->from, p->inval.id);
     inval_fini(&p->inval);
     free(p);
 }
@@ -186,10 +186,10 @@ void parcel_release(void *ctx, const struct uuid *drive, void *parcel, enum orde
 static void parcel_tell(struct parcel *p, const struct drive_others *others)
 {
     struct streams *s = p->streams;
-    struct peer_text *text = others->n ? peer_text_new(&p->inval) : NULL;
+    struct peer_text *text = others->n ? peer_text_new(s->app->peers, &p->inval) : NULL;
     int64_t now = clock_boot_ms();
     for (size_t i = 0; i < others->n; i++) {
-        if (!peers_tell(s->app->peers, &others->rows[i], &p->inval.drive, p->inval.last, others->read_at, text, p, now))
+        if (!peers_tell(s->app->peers, &others->rows[i], &p->inval.drive, others->read_at, text, p, now))
             continue;
         p->refs++;
         for (size_t k = 0; k < p->inval.n; k++)

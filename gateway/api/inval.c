@@ -9,6 +9,7 @@ void inval_write(const struct inval *v, struct buf *ret)
 {
     jout_open(ret, NULL, '{');
     jout_str(ret, "t", "inval");
+    jout_u64(ret, "id", v->id);
     jout_uuid(ret, "drive", &v->drive);
     jout_u64(ret, "first", v->first);
     jout_u64(ret, "last", v->last);
@@ -62,7 +63,7 @@ int inval_read(const json_t *o, struct inval *ret)
 {
     struct inval v = {0};
     json_t *works;
-    int err = read_uuid(o, "drive", &v.drive) || jsonx_u64(o, "first", &v.first) || jsonx_u64(o, "last", &v.last) || jsonx_arr(o, "works", &works) ||
+    int err = jsonx_u64(o, "id", &v.id) || read_uuid(o, "drive", &v.drive) || jsonx_u64(o, "first", &v.first) || jsonx_u64(o, "last", &v.last) || jsonx_arr(o, "works", &works) ||
               (v.first && v.first > v.last) ? -EINVAL : 0;
     if (!err)
         v.works = mem_calloc(json_array_size(works) + 1, sizeof *v.works);

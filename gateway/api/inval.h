@@ -11,6 +11,7 @@ struct inval_work { /* what one session did */
     char *touches; /* JSON objects, comma separated; owned. NULL: a repeated batch, which only waits for what was told up to seq */
 };
 struct inval {
+    uint64_t id; /* the sender's, by which it is acknowledged; given once */
     struct uuid drive;
     uint64_t first, last; /* the numbers that it covers; first 0: none, it waits for all up to last */
     size_t n;

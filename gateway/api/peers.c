@@ -22,15 +22,22 @@
 
 struct peer_text {
     unsigned refs;
+    uint64_t id; /* 0: nobody acknowledges it */
     struct buf text;
 };
 
-struct peer_text *peer_text_new(const struct inval *v)
+static struct peer_text *text_new(void)
 {
     struct peer_text *t = mem_alloc(sizeof *t);
     t->refs = 1;
-    if (v)
-        inval_write(v, &t->text);
+    return t;
+}
+
+struct peer_text *peer_text_new(struct peers *p, struct inval *v)
+{
+    struct peer_text *t = text_new();
+    t->id = v->id = ++p->last_id;
+    inval_write(v, &t->text);
     return t;
 }
 
@@ -246,13 +253,13 @@ void peer_lost(struct peer *peer)
     look_after_in(peer, peer->wait_ms);
 }
 
-bool peers_tell(struct peers *p, const struct interest_row *to, const struct uuid *drive, uint64_t seq, int64_t read_at, struct peer_text *text, void *waiter, int64_t now)
+bool peers_tell(struct peers *p, const struct interest_row *to, const struct uuid *drive, int64_t read_at, struct peer_text *text, void *waiter, int64_t now)
 {
     bool forget;
     int64_t until = sightings_until(p->sightings, drive, to, read_at, now, &forget);
     if (forget)
         judge(p, forget_row, drive, &to->gateway, to->until);
-    if (until <= now || !awaited_add(p->awaited, &to->gateway, drive, seq, until, waiter, text, now))
+    if (until <= now || !awaited_add(p->awaited, &to->gateway, text->id, until, waiter, text, now))
         return false;
     peer_text_ref(text);
     metric_add(p->m_told, 1);
@@ -265,7 +272,7 @@ bool peers_tell(struct peers *p, const struct interest_row *to, const struct uui
 void peers_tell_unlocked(struct peers *p, const struct interest_row *to, const struct uuid *drive, uint64_t ino)
 {
     struct peer *peer = peer_of(p, to);
-    struct peer_text *t = peer_text_new(NULL);
+    struct peer_text *t = text_new();
     jout_open(&t->text, NULL, '{');
     jout_str(&t->text, "t", "unlocked");
     jout_uuid(&t->text, "drive", drive);
@@ -284,7 +291,7 @@ void peers_tell_unlocked(struct peers *p, const struct interest_row *to, const s
 
 /* ---- hearing ---- */
 
-void peers_ack(struct peers *p, const struct uuid *gateway, const struct uuid *drive, uint64_t seq)
+void peers_ack(struct peers *p, const struct uuid *gateway, uint64_t id)
 {
     CLEANUP_BUF struct buf b = {0};
     struct link *l = p->links ? p->links->prev : NULL; /* the newest */
@@ -294,8 +301,7 @@ void peers_ack(struct peers *p, const struct uuid *gateway, const struct uuid *d
         return; /* it comes again, and is asked again */
     jout_open(&b, NULL, '{');
     jout_str(&b, "t", "ack");
-    jout_uuid(&b, "drive", drive);
-    jout_u64(&b, "seq", seq);
+    jout_u64(&b, "id", id);
     jout_close(&b, '}');
     link_send(l, b.data, b.len);
 }
@@ -318,9 +324,9 @@ static bool hear(struct link *l, const json_t *o, const char *type)
         p->io.heard(p->io.ctx, &l->gateway, &v);
         inval_fini(&v);
     } else if (strcmp(type, "ack") == 0) {
-        if (!get_drive(o, &drive) || jsonx_u64(o, "seq", &n))
+        if (jsonx_u64(o, "id", &n))
             return false;
-        awaited_ack(p->awaited, &l->gateway, &drive, n);
+        awaited_ack(p->awaited, &l->gateway, n);
     } else if (strcmp(type, "unlocked") == 0) {
         if (!get_drive(o, &drive) || jsonx_u64(o, "ino", &n))
             return false;

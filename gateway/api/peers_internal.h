@@ -49,6 +49,7 @@ struct peers {
     struct peer *all;
     struct link *links;
     int64_t now; /* as of the last peers_tick */
+    uint64_t last_id; /* of what was told */
     struct metric *m_links, *m_told, *m_late;
 };
 

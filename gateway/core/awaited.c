@@ -7,8 +7,7 @@
 #define ENDED_MS 10000 /* by then no operation is left that has seen its row */
 
 struct debt {
-    struct uuid drive;
-    uint64_t seq;
+    uint64_t id;
     int64_t until;
     void *waiter, *message;
     struct debt *prev, *next;
@@ -86,25 +85,27 @@ void awaited_free(struct awaited *w)
     free(w);
 }
 
-bool awaited_add(struct awaited *w, const struct uuid *gateway, const struct uuid *drive, uint64_t seq, int64_t until, void *waiter, void *message, int64_t now)
+bool awaited_add(struct awaited *w, const struct uuid *gateway, uint64_t id, int64_t until, void *waiter, void *message, int64_t now)
 {
     struct peer *p = find_or_make(w, gateway);
     if (p->ended_until > now)
         return false;
     struct debt *d = mem_alloc(sizeof *d);
-    *d = (struct debt){.drive = *drive, .seq = seq, .until = until, .waiter = waiter, .message = message};
+    *d = (struct debt){.id = id, .until = until, .waiter = waiter, .message = message};
     DL_APPEND(p->debts, d);
     w->count++;
     return true;
 }
 
-void awaited_ack(struct awaited *w, const struct uuid *gateway, const struct uuid *drive, uint64_t seq)
+void awaited_ack(struct awaited *w, const struct uuid *gateway, uint64_t id)
 {
     struct peer *p = find(w, gateway);
     struct debt *d, *next;
     DL_FOREACH_SAFE(p ? p->debts : NULL, d, next)
-        if (d->seq == seq && uuid_equal(&d->drive, drive))
+        if (d->id == id) {
             settle(w, p, d, true);
+            return;
+        }
 }
 
 void awaited_ended(struct awaited *w, const struct uuid *gateway, int64_t now)

@@ -16,10 +16,10 @@ struct awaited_io { /* none of them calls back into here */
 };
 struct awaited *awaited_new(const struct awaited_io *io);
 void awaited_free(struct awaited *w); /* messages are dropped, waiters are not told */
-/* `waiter` waits for `gateway` to acknowledge seq of the drive, at most until until_ms. `message` is what it was, or will be, told; it is kept meanwhile, to be told again over a new
-   connection. false: that gateway has ended, nothing was kept. */
-bool awaited_add(struct awaited *w, const struct uuid *gateway, const struct uuid *drive, uint64_t seq, int64_t until_ms, void *waiter, void *message, int64_t now_ms);
-void awaited_ack(struct awaited *w, const struct uuid *gateway, const struct uuid *drive, uint64_t seq); /* all that wait for exactly this seq */
+/* `waiter` waits for `gateway` to acknowledge `message`, which says `id`, at most until until_ms. The message is what it was, or will be, told; it is kept meanwhile, to be told again
+   over a new connection. An id is given once. false: that gateway has ended, nothing was kept. */
+bool awaited_add(struct awaited *w, const struct uuid *gateway, uint64_t id, int64_t until_ms, void *waiter, void *message, int64_t now_ms);
+void awaited_ack(struct awaited *w, const struct uuid *gateway, uint64_t id);
 void awaited_ended(struct awaited *w, const struct uuid *gateway, int64_t now_ms);                       /* its last word: nobody trusts it, now or later */
 /* What the gateway has not acknowledged, in the order in which it was added. */
 void awaited_each(struct awaited *w, const struct uuid *gateway, void (*each)(void *ctx, void *message), void *ctx);

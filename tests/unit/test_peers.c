@@ -40,7 +40,7 @@ static void on_heard(void *ctx, const struct uuid *gateway, struct inval *v)
         snprintf(s->said + len, sizeof s->said - len, " %d %d %s", v->works[i].session.b[0], (int)v->works[i].seq, v->works[i].touches ? v->works[i].touches : "none");
     }
     if (!s->silent)
-        peers_ack(s->app.peers, gateway, &v->drive, v->last);
+        peers_ack(s->app.peers, gateway, v->id);
     sem_post(&s->heard);
 }
 
@@ -139,9 +139,9 @@ static bool on_loop(struct step s)
 static void do_tell(struct step *s)
 {
     struct inval_work work = {session, s->seq, (char *)(uintptr_t)"{\"seq\":1},{\"seq\":2}"};
-    struct inval v = {drive, s->seq, s->seq, 1, &work};
-    struct peer_text *t = peer_text_new(&v);
-    s->told = peers_tell(s->side->app.peers, s->to, &drive, s->seq, s->read_at, t, &a, s->now);
+    struct inval v = {.drive = drive, .first = s->seq, .last = s->seq, .n = 1, .works = &work};
+    struct peer_text *t = peer_text_new(s->side->app.peers, &v);
+    s->told = peers_tell(s->side->app.peers, s->to, &drive, s->read_at, t, &a, s->now);
     peer_text_unref(t);
 }
 
