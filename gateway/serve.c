@@ -32,26 +32,35 @@ struct gateway {
     struct jobs *jobs;
     struct scan_loop *scans; /* where there are no messages that ask for scans */
     struct scan_ctx scan;
+    atomic_bool ending;
 };
 
 /* ---- signals ---- */
 
 static struct http_server *volatile serving;
-static volatile sig_atomic_t told_to_end;
+static volatile sig_atomic_t told_to_end, told_by_supervisor;
+static pid_t supervisor; /* 0: none */
 
-static void on_signal(int sig)
+/* The second one ends it at once. A terminal and systemd tell every process, and so does the supervisor, which was told as well: that is no second one. */
+static void on_signal(int sig, siginfo_t *info, void *context)
 {
     (void)sig;
-    if (told_to_end)
+    (void)context;
+    bool by_supervisor = supervisor && info->si_pid == supervisor;
+    if (told_to_end && by_supervisor == told_by_supervisor)
         _exit(1);
+    if (told_to_end)
+        return;
     told_to_end = 1;
+    told_by_supervisor = by_supervisor;
     if (serving)
         http_server_stop(serving, DRAIN_MS);
 }
 
-static void handle_signals(void)
+static void handle_signals(int ready_fd)
 {
-    struct sigaction sa = {.sa_handler = on_signal};
+    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+    supervisor = ready_fd >= 0 ? getppid() : 0;
     sigemptyset(&sa.sa_mask);
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGINT, &sa, NULL);
@@ -224,6 +233,7 @@ static int build(struct gateway *g)
     if (!app->meta->shared) /* else the workers do them */
         g->jobs = jobs_start(app->meta, app->objects);
     g->scan = scanning_ctx(app);
+    g->scan.stop = &g->ending;
     if (app->scanner && !app->events->ops->shared)
         g->scans = scan_loop_start(&g->scan);
     else if (app->events->ops->shared && g->config->embedded)
@@ -234,6 +244,7 @@ static int build(struct gateway *g)
 static void tear_down(struct gateway *g)
 {
     struct app *app = &g->app;
+    g->ending = true;
     if (g->port_file && g->config->workers == 1) /* else others are still there */
         unlink(g->port_file);
     if (g->jobs)
@@ -290,7 +301,7 @@ int serve_run(const struct config *c, int ready_fd)
 {
     struct gateway g = {.config = c, .lock = -1};
     int status = 1;
-    handle_signals();
+    handle_signals(ready_fd);
     if (build(&g) == 0) {
         serving = g.app.server;
         announce(&g, ready_fd);

@@ -74,6 +74,15 @@ def test_each_takes_its_share_and_all_end_together(gateway):
     assert not any(start_time(pid) for pid in pids)
 
 
+def test_told_all_at_once_they_drain(gateway):
+    """As systemd does, and a terminal: the supervisor's own word to them is no second one."""
+    listening(gateway, N)
+    for pid in [*workers(gateway), gateway.process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert gateway.stop() == 0
+    assert len(lines(gateway, "drained, ending")) == N
+
+
 def test_one_that_dies_is_replaced(gateway):
     listening(gateway, N)
     first = workers(gateway)
