@@ -179,7 +179,8 @@ void remote_expect(struct remote *r, const struct hash *h, size_t n)
     if (!err && (jsonx_u64(o, "seconds", &seconds) || jsonx_arr(o, "places", &places)))
         return;
     direct_take_places(d, places, seconds);
-    direct_take_absent(d, h, n);
+    if (seconds)
+        direct_take_absent(d, h, n);
 }
 
 static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
@@ -254,10 +255,12 @@ static int ask_place(struct remote *r, const struct encoded *e, json_t **ret_ans
     }
     CLEANUP_JSON json_t *body = json_pack("{sss[o]}", "drive", r->drive, "chunks", chunk);
     int err = fs_post(r, "POST", "places", body, ret_answer);
+    if (err == -EHOSTUNREACH)
+        return err;
     bool understood = !err && !jsonx_u64(*ret_answer, "seconds", &seconds) && !jsonx_arr(*ret_answer, "places", &places) && json_array_size(places) == 1;
     direct_offered(&r->direct, understood && seconds); /* not an older gateway, nor one whose store is not for clients */
     if (!understood)
-        return err == -EHOSTUNREACH ? err : -EAGAIN;
+        return -EAGAIN;
     *ret = json_array_get(places, 0);
     return 0;
 }

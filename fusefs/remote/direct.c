@@ -16,7 +16,7 @@
 #define PAUSE_MAX_S 120
 #define PLACES_MAX 4096
 #define ABSENT_S 60
-#define BRING_PAUSE_S 60
+#define NOT_OFFERED_S 60 /* then the gateway may be a newer one */
 #define URL_MAX_LEN 8192
 
 struct direct_place {
@@ -58,12 +58,18 @@ void direct_fini(struct direct *d)
 
 /* ---- whether to try ---- */
 
+static bool may_try_locked(const struct direct *d, int64_t now)
+{
+    return d->again_ms == 0 || (!d->trying && now >= d->again_ms);
+}
+
 bool direct_wanted(struct direct *d)
 {
     if (d->unwanted)
         return false;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-    return d->offer != DIRECT_NOT_OFFERED && (d->again_ms == 0 || (!d->trying && clock_boot_ms() >= d->again_ms));
+    int64_t now = clock_boot_ms();
+    return now >= d->ask_again_ms && may_try_locked(d, now);
 }
 
 bool direct_may_bring(struct direct *d)
@@ -72,15 +78,26 @@ bool direct_may_bring(struct direct *d)
         return false;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
     int64_t now = clock_boot_ms();
-    return d->offer != DIRECT_NOT_OFFERED && now >= d->bring_again_ms && (d->again_ms == 0 || (!d->trying && now >= d->again_ms));
+    return now >= d->ask_again_ms && now >= d->bring_again_ms && may_try_locked(d, now);
+}
+
+static int64_t ask_again(bool offered)
+{
+    return offered ? 0 : clock_boot_ms() + NOT_OFFERED_S * 1000;
 }
 
 void direct_offered(struct direct *d, bool offered)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-    d->bring_again_ms = offered ? 0 : clock_boot_ms() + BRING_PAUSE_S * 1000;
-    if (offered && d->offer == DIRECT_UNKNOWN)
+    d->bring_again_ms = ask_again(offered);
+    if (offered)
         d->offer = DIRECT_OFFERED;
+}
+
+void direct_new_gateway(struct direct *d)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+    d->ask_again_ms = d->bring_again_ms = 0;
 }
 
 /* True: this thread may try, and says by try_end what came of it. */
@@ -89,11 +106,9 @@ static bool try_begin(struct direct *d)
     if (d->unwanted)
         return false;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-    if (d->again_ms == 0)
-        return true;
-    if (d->trying || clock_boot_ms() < d->again_ms)
+    if (!may_try_locked(d, clock_boot_ms()))
         return false;
-    d->trying = true;
+    d->trying = d->again_ms != 0;
     return true;
 }
 
@@ -148,6 +163,7 @@ void direct_take_places(struct direct *d, const json_t *places, uint64_t seconds
     int64_t until_ms = clock_boot_ms() + (int64_t)(seconds > 86400 ? 86400 : seconds) * 750;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
     d->offer = seconds ? DIRECT_OFFERED : DIRECT_NOT_OFFERED;
+    d->ask_again_ms = ask_again(seconds);
     for (size_t i = 0; seconds && i < json_array_size(places) && i < PLACES_MAX; i++) {
         struct direct_place *p = place_from_json(json_array_get(places, i), until_ms);
         if (p)

@@ -13,7 +13,7 @@ struct direct {
     bool unwanted;                  /* set before there are other threads */
     pthread_mutex_t lock;           /* guards all below; never held across a network call */
     enum { DIRECT_UNKNOWN, DIRECT_OFFERED, DIRECT_NOT_OFFERED } offer;
-    int64_t bring_again_ms; /* the gateway gives no places for new chunks: not asked before then */
+    int64_t ask_again_ms, bring_again_ms; /* the gateway gives no places, or none for new chunks: not asked before then */
     int64_t again_ms; /* the store could not be reached: not before then; 0: it could */
     unsigned pause_s; /* the last pause */
     bool trying;      /* after a pause, one tries while the others go on without */
@@ -29,6 +29,8 @@ void direct_take_places(struct direct *d, const json_t *places, uint64_t seconds
 /* That these have none, as far as they are not known: they are not asked for again soon. */
 void direct_take_absent(struct direct *d, const struct hash *h, size_t n);
 bool direct_knows(struct direct *d, const struct hash *h);
+/* The gateway is perhaps another one by now: what it did not offer may be asked for again. */
+void direct_new_gateway(struct direct *d);
 /* The chunk's plain bytes, verified, into ret[0..size). False: not by this way. */
 bool direct_get(struct direct *d, const struct hash *h, void *ret, uint32_t size);
 

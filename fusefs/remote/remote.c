@@ -61,6 +61,11 @@ void remote_direct_figures(struct remote *r, struct remote_direct *ret)
     ret->state = d->unwanted ? "off" : d->offer == DIRECT_NOT_OFFERED ? "not offered" : d->again_ms ? "unreachable" : d->offer == DIRECT_OFFERED ? "on" : "unknown";
 }
 
+void remote_reconnected(struct remote *r)
+{
+    direct_new_gateway(&r->direct);
+}
+
 bool remote_may_bring(struct remote *r)
 {
     return direct_may_bring(&r->direct);

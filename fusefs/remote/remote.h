@@ -146,6 +146,8 @@ int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len,
                       uint64_t *ret_seq, uint64_t *ret_last);
 /* Chunks straight from and to the object store: on, unless this says no. Before other threads use r. */
 void remote_set_direct(struct remote *r, bool on);
+/* There is a gateway again, perhaps a newer one: what was not offered is asked for again (else after a minute). Never blocks. */
+void remote_reconnected(struct remote *r);
 struct remote_direct {
     const char *state;      /* "on", "off" (not wanted), "not offered", "unreachable", "unknown" (nothing was asked yet); static */
     uint64_t fetched, sent; /* plain bytes that did not pass the gateway */

@@ -388,6 +388,7 @@ static void connected(void *ctx, struct stream *stream)
     snprintf(text, sizeof text, "{\"t\":\"hello\",\"drive\":\"%s\",\"session\":\"%s\",\"since\":%llu}", drive, session,
              (unsigned long long)s->seq);
     pthread_mutex_unlock(&s->lock);
+    remote_reconnected(s->cfg.remote);
     stream_send(stream, text);
 }
 

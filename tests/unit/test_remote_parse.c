@@ -25,7 +25,17 @@ struct gateway {
     char last_key[64];
     bool keys_differ;
     char last_path[1024];
+    int questions; /* for places, of either kind */
 };
+
+/* The clock of the test goes ahead of the real one. */
+static _Atomic int64_t later_ms;
+int64_t __real_clock_boot_ms(void);
+int64_t __wrap_clock_boot_ms(void);
+int64_t __wrap_clock_boot_ms(void)
+{
+    return __real_clock_boot_ms() + later_ms;
+}
 
 static void renew(struct gateway *g, const struct fake_request *req, struct fake_answer *a)
 {
@@ -62,6 +72,7 @@ static void handle(void *ctx, const struct fake_request *req, struct fake_answer
         return;
     }
     strcpy(g->last_path, req->path);
+    g->questions += strstr(req->path, "/where") || strstr(req->path, "/places");
     a->status = g->status;
     a->headers = g->headers;
     buf_append(&a->body, g->text, g->text_len ? g->text_len : strlen(g->text));
@@ -316,11 +327,53 @@ static void places_are_hints(void **state)
         assert_string_equal(figures.state, "unreachable");
         connect_anew(f);
     }
-    /* an older gateway, or one whose store is not for clients: not asked again */
-    answer(f, 404, NULL, "{}");
-    remote_expect(f->r, &h, 1);
-    remote_direct_figures(f->r, &figures);
-    assert_string_equal(figures.state, "not offered");
+}
+
+static int questions(struct fixture *f)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&f->g.lock);
+    int n = f->g.questions;
+    f->g.questions = 0;
+    return n;
+}
+
+/* An older gateway, or one whose store is not for clients, is asked once; but there may be another one in its place. */
+static void what_is_not_offered_is_asked_for_again_later(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        int status;
+        const char *text;
+    } no[] = {{404, "{}"}, {200, "{\"seconds\":0,\"places\":[]}"}};
+    struct remote_direct figures;
+    struct hash h = {0};
+    for (int i = 0; i < 4; i++) {
+        h.b[0]++;
+        answer(f, no[i / 2].status, NULL, no[i / 2].text);
+        remote_expect(f->r, &h, 1);
+        remote_expect(f->r, &h, 1);
+        assert_int_equal(questions(f), 1);
+        remote_direct_figures(f->r, &figures);
+        assert_string_equal(figures.state, "not offered");
+        if (i % 2)
+            remote_reconnected(f->r);
+        else
+            later_ms += 61000;
+        answer(f, 200, NULL, "{\"seconds\":900,\"places\":[]}");
+        remote_expect(f->r, &h, 1);
+        assert_int_equal(questions(f), 1);
+        remote_direct_figures(f->r, &figures);
+        assert_string_equal(figures.state, "on");
+    }
+}
+
+static char *noise_new(uint32_t n)
+{
+    char *noise = mem_alloc(n);
+    uint64_t x = 1;
+    for (uint32_t i = 0; i < n; i++, x = x * 6364136223846793005u + 1442695040888963407u)
+        noise[i] = (char)(x >> 56);
+    return noise;
 }
 
 /* Whatever a place for a new chunk turns out to be, the chunk reaches the gateway. */
@@ -330,10 +383,7 @@ static void places_to_bring_to_are_hints(void **state)
     struct remote_direct figures;
     struct hash h;
     uint32_t n = 100000;
-    CLEANUP_FREE char *noise = mem_alloc(n);
-    uint64_t x = 1;
-    for (uint32_t i = 0; i < n; i++, x = x * 6364136223846793005u + 1442695040888963407u)
-        noise[i] = (char)(x >> 56);
+    CLEANUP_FREE char *noise = noise_new(n);
     hash_bytes(noise, n, &h);
     static const struct {
         const char *places, *state;
@@ -368,6 +418,33 @@ static void places_to_bring_to_are_hints(void **state)
     assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, false, &sent), -ENOENT);
     answer(f, 503, NULL, "{}");
     assert_int_equal(remote_chunk_bring(f->r, &h, noise, n, false, &sent), -EHOSTUNREACH);
+}
+
+static void places_to_bring_to_are_asked_for_again_later(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = CHUNK_INLINE_MAX + 4096 };
+    CLEANUP_FREE char *noise = noise_new(N);
+    struct hash h;
+    bool sent;
+    hash_bytes(noise, N, &h);
+    for (int i = 0; i < 2; i++) {
+        answer(f, 200, NULL, "{}"); /* to whatever is asked */
+        assert_int_equal(remote_chunk_bring(f->r, &h, noise, N, false, &sent), 0);
+        assert_int_equal(remote_chunk_bring(f->r, &h, noise, N, false, &sent), 0);
+        assert_int_equal(questions(f), 1);
+        if (i)
+            remote_reconnected(f->r);
+        else
+            later_ms += 61000;
+        assert_int_equal(remote_chunk_bring(f->r, &h, noise, N, false, &sent), 0);
+        assert_int_equal(questions(f), 1);
+        remote_reconnected(f->r);
+    }
+    answer(f, 503, NULL, "{}"); /* one that is away has not said no */
+    assert_int_equal(remote_chunk_bring(f->r, &h, noise, N, false, &sent), -EHOSTUNREACH);
+    assert_int_equal(remote_chunk_bring(f->r, &h, noise, N, false, &sent), -EHOSTUNREACH);
+    assert_int_equal(questions(f), 2);
 }
 
 static void batch_answers_fit_the_batch(void **state)
@@ -485,7 +562,9 @@ int main(void)
         TEST(frames_are_checked_against_their_head_and_hashes),
         TEST(chunks_are_verified),
         TEST(places_are_hints),
+        TEST(what_is_not_offered_is_asked_for_again_later),
         TEST(places_to_bring_to_are_hints),
+        TEST(places_to_bring_to_are_asked_for_again_later),
         TEST(batch_answers_fit_the_batch),
         TEST(a_token_is_renewed_once_for_all_threads),
         TEST(a_repeated_renewal_carries_the_same_key),

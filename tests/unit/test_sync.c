@@ -52,6 +52,13 @@ int remote_inode(struct remote *r, uint64_t ino, uint64_t at, uint64_t *ret_seq,
     return -ENOENT;
 }
 
+static int reconnected;
+void remote_reconnected(struct remote *r)
+{
+    (void)r;
+    reconnected++;
+}
+
 static void set(bool *what, bool to)
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&lock);
@@ -104,7 +111,7 @@ static int begin(void **state)
 {
     (void)state;
     away = frozen = false;
-    asked = held = 0;
+    asked = held = reconnected = 0;
     replica = replica_new(1);
     kernel = kernel_new(replica);
     struct sync_config cfg = {.replica = replica, .kernel = kernel};
@@ -159,6 +166,7 @@ static void one_that_is_gone_is_not_asked_each_time(void **state)
     int before = times_asked();
     assert_int_equal(sync_fresh(sync_), 0);
     assert_int_equal(times_asked(), before + 1);
+    assert_int_equal(reconnected, 1);
 }
 
 static void what_hung_at_a_frozen_gateway_says_nothing_of_the_next(void **state)
