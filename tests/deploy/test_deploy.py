@@ -13,14 +13,13 @@ from harness import ROOT, Gateway, program, wait_for
 sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 from servers.base import go_program, reserve_port  # noqa: E402
-from servers.kinds import open_server  # noqa: E402
 from servers.nginx import upstream  # noqa: E402
 from wsclient import Stomp  # noqa: E402
 
 SERVER = os.path.join(ROOT, "scripts", "lib", "server")
 DOCKERFILES = ["docker/Dockerfile", "docker/clamd/Dockerfile", "docker/minio/Dockerfile", "docker/nginx/Dockerfile"]
 SCRIPTS = ["docker/make-env", "docker/packages-of", "docker/gateway-start", "docker/clamd/start", "docker/clamd/healthy", "docker/minio/make-bucket", "docker/nginx/start",
-           "docker/postgres/primary", "docker/postgres/replica", "k8s/make-secrets"]
+           "docker/postgres/member", "k8s/make-secrets"]
 ADDED = {"CAIRN_ADVERTISE_PORT"}  # read by docker/gateway-start, not by the program
 
 
@@ -164,7 +163,7 @@ def test_paths_in_images_are_made_there():
     """Every program and script that a compose file or a manifest calls by its path is put there by a Dockerfile."""
     images = "".join(source(f) for f in DOCKERFILES)
     used = set(re.findall(r"/usr/lib/cairn/([\w.-]+)", source("docker/compose.yaml") + "".join(source("k8s", d, f) for d in ("base", "backends", "mounts") for f in os.listdir(path("k8s", d)) if f.endswith(".yaml"))))
-    for name in used - {"replica"}:  # mounted
+    for name in used - {"member"}:  # mounted
         assert re.search(rf"docker/\S*/?{name}\b", images), name
 
 
@@ -184,8 +183,7 @@ def test_scripts_are_clean():
     for script in SCRIPTS:
         assert os.access(path(script), os.X_OK), script
         run("sh", "-n", path(script))
-    for name in ("primary", "replica"):  # kustomize takes no file from outside
-        assert source("docker/postgres", name) == source("k8s/backends/scripts", name)
+    assert source("docker/postgres/member") == source("k8s/backends/scripts/member")  # kustomize takes no file from outside
 
 
 def test_packages_of_programs():
@@ -268,6 +266,29 @@ def test_an_overlay_is_whole(k8s, overlay):
                 for p in r["http"]["paths"]:
                     service = named(documents, "Service", p["backend"]["service"]["name"])
                     assert p["backend"]["service"]["port"]["name"] in {q["name"] for q in service["spec"]["ports"]}
+
+
+def test_the_members_of_postgresql_know_each_other(compose, k8s):
+    """docker/postgres/member is told all that it asks for; what it does with it: test_members.py."""
+    asked_for = {"MEMBERS", "PGDATA", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "REPLICATION_PASSWORD"}
+    assert all("$" + name in source("docker/postgres/member").partition("\nset -eu")[0] for name in asked_for)
+    names = ["postgres", "postgres-replica"]
+    for name in names:
+        s = compose["services"][name]
+        assert s["hostname"] == name and s["environment"]["MEMBERS"].split() == names and s["environment"]["FIRST"] in names
+        assert asked_for <= set(s["environment"]), name
+        assert s["entrypoint"] == ["/usr/lib/cairn/member"] and "./postgres/member:/usr/lib/cairn/member:ro" in s["volumes"]
+    assert set(names) <= set(compose["services"]["migrate"]["depends_on"]), "the first one waits for the other"
+    documents = k8s("overlays/complete")
+    d = named(documents, "StatefulSet", "postgres")
+    (c,) = d["spec"]["template"]["spec"]["containers"]
+    given = {e["name"]: e.get("value") for e in c["env"]}
+    assert asked_for <= set(given) and "livenessProbe" not in c and "startupProbe" not in c
+    assert given["MEMBERS"].split() == [f"postgres-{n}.{d['spec']['serviceName']}" for n in range(d["spec"]["replicas"])] and d["spec"]["podManagementPolicy"] == "Parallel"
+    where, file = os.path.split(given["FIRST_FILE"])
+    (volume,) = [m["name"] for m in c["volumeMounts"] if m["mountPath"] == where and "subPath" not in m]  # else it would not change while a pod runs
+    (first,) = [v["configMap"]["name"] for v in d["spec"]["template"]["spec"]["volumes"] if v["name"] == volume]
+    assert named(documents, "ConfigMap", first)["data"][file] == "postgres-0"
 
 
 def test_pods_are_restricted(k8s):
@@ -475,43 +496,3 @@ def test_clamd_takes_its_settings(folder):
     finally:
         clamd.terminate()
         clamd.wait(20)
-
-
-def test_a_replica_streams(folder):
-    """docker/postgres/primary and replica on real servers."""
-    primary, replica = os.path.join(folder, "primary"), os.path.join(folder, "replica")
-    os.chmod(folder, 0o755)
-    server("start", "postgres", primary)
-    process = None
-    try:
-        db = open_server(primary)
-        pg = db.path("data", "pg")
-        env = {**os.environ, "PATH": os.path.dirname(db.tool("postgres")) + ":" + os.environ["PATH"], "REPLICATION_PASSWORD": "it's a secret", "POSTGRES_USER": "cairn", "POSTGRES_DB": "cairn",
-               "PGHOST": "127.0.0.1", "PGPORT": str(db.port()), "PGPASSWORD": db.secret("password"), "PGDATA": pg}
-        run("sh", path("docker/postgres/primary"), env=env)
-        db.psql("select pg_reload_conf()")
-        db.psql("create table t as select 7 as n", "cairn")
-        owner = os.stat(pg).st_uid
-        os.makedirs(replica)
-        os.chown(replica, owner, os.stat(pg).st_gid)
-        port = reserve_port(folder)
-        shutil.copy(path("docker/postgres/replica"), os.path.join(folder, "replica-script"))
-        env = {**env, "PGDATA": os.path.join(replica, "pg"), "PRIMARY_HOST": "127.0.0.1", "PRIMARY_PORT": str(db.port())}
-        with open(os.path.join(folder, "replica.log"), "wb") as log:
-            process = subprocess.Popen(["sh", os.path.join(folder, "replica-script"), "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300"],
-                                       env=env, stdout=log, stderr=log, user=owner, group=os.stat(pg).st_gid, cwd=folder)
-
-        def asked(sql):
-            done = subprocess.run([db.tool("psql"), "-XAtq", "-h", "127.0.0.1", "-p", str(port), "-U", "cairn", "-d", "cairn", "-c", sql], env=env, capture_output=True, text=True, timeout=20)
-            return done.stdout.strip()
-        wait_for(lambda: asked("select n from t") == "7" or process.poll() is not None, "the replica", 60)
-        assert process.poll() is None, open(os.path.join(folder, "replica.log")).read()
-        assert asked("select pg_is_in_recovery()") == "t"
-        db.psql("insert into t values (8)", "cairn")
-        wait_for(lambda: asked("select count(*) from t") == "2", "what is streamed")
-        assert db.psql("select count(*) from pg_stat_replication where usename = 'replicator'").strip() == "1"
-    finally:
-        if process:
-            process.terminate()
-            process.wait(30)
-        server("stop", primary)
