@@ -1,4 +1,5 @@
 """The files that Cairn is deployed with: each is what it should be, and all that they name exists in the program."""
+import base64
 import os
 import re
 import shutil
@@ -374,6 +375,16 @@ def allowed(documents, source_, target, port):
     out = any(rule_allows(r, "to", {"app": target}) for p in policies if selects(p["podSelector"], {"app": source_}) for r in p.get("egress", []))
     into = any(rule_allows(r, "from", {"app": source_}) for p in policies if selects(p["podSelector"], {"app": target}) for r in p.get("ingress", []))
     return out and into
+
+
+def test_messages_are_kept_by_a_majority(k8s):
+    """Quorum queues, and dead letters that are handed over at least once, which the gateways declare only where the URL says so. The volume has the data and not the cookie, which its fsGroup would give to the group."""
+    documents = k8s("overlays/complete")
+    (secret,) = [d for d in documents if d["kind"] == "Secret" and "CAIRN_EVENTS" in d["data"]]
+    assert base64.b64decode(secret["data"]["CAIRN_EVENTS"]).endswith(b"?queue-type=quorum")
+    (c,) = named(documents, "StatefulSet", "rabbitmq")["spec"]["template"]["spec"]["containers"]
+    where = {m["name"]: m["mountPath"] for m in c["volumeMounts"]}
+    assert where["data"] == next(e["value"] for e in c["env"] if e["name"] == "RABBITMQ_MNESIA_BASE") == "/var/lib/rabbitmq/mnesia"
 
 
 def test_who_may_talk_to_whom(k8s):
