@@ -105,12 +105,11 @@ def test_compose_gives_programs_what_they_know(compose):
         s = compose["services"][name]
         (verb,) = s["command"]
         assert verb in ("serve", "worker", "migrate")
-        known = variables("serve") | ADDED
-        assert set(s["environment"]) <= known, name
+        assert set(s["environment"]) <= variables(verb) | (ADDED if verb == "serve" else set()), name
         # stores have one form everywhere, and every one is given to who needs it
         needed = {"serve": {"CAIRN_META", "CAIRN_OBJECTS", "CAIRN_CACHE", "CAIRN_EVENTS", "CAIRN_SCANNER"}, "worker": {"CAIRN_META", "CAIRN_OBJECTS", "CAIRN_EVENTS", "CAIRN_SCANNER"},
                   "migrate": {"CAIRN_META"}}[verb]
-        assert needed <= set(s["environment"]) and needed <= variables(verb) | {"CAIRN_CACHE"}, name
+        assert needed <= set(s["environment"]) and needed <= variables(verb), name
     hosts = set(re.findall(r"(?:@|//|,)([a-z][a-z-]*):\d{2,5}(?![\w@])", " ".join(str(v) for s in compose["services"].values() for v in (s.get("environment") or {}).values())))
     assert hosts - {"localhost"} <= set(compose["services"]), "a host that is no service"
 
@@ -252,9 +251,9 @@ def test_an_overlay_is_whole(k8s, overlay):
                 (kind, ref), = source_.items()
                 assert ({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], ref["name"]) in have, where
             for e in c.get("env", []):
-                ref = e.get("valueFrom", {}).get("secretKeyRef")
-                if ref:
-                    assert ref["key"] in named(documents, "Secret", ref["name"])["data"], (where, ref)
+                for kind, ref in e.get("valueFrom", {}).items():
+                    if kind != "fieldRef":
+                        assert ref["key"] in named(documents, {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}[kind], ref["name"])["data"], (where, ref)
     for d in documents:
         if d["kind"] == "Service":
             target = [t for _, t in pods(documents) if d["spec"]["selector"].items() <= t["metadata"]["labels"].items()]
@@ -330,7 +329,6 @@ def test_the_gateways_scale_and_roll(k8s):
 
 
 def test_programs_know_what_they_are_given(k8s):
-    known = variables("serve")
     for overlay in ("overlays/complete", "overlays/external"):
         documents = k8s(overlay)
         for d, template in pods(documents):
@@ -341,9 +339,9 @@ def test_programs_know_what_they_are_given(k8s):
                 for source_ in c.get("envFrom", []):
                     (kind, ref), = source_.items()
                     given |= set(named(documents, {"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], ref["name"])["data"])
-                assert given <= known, (d["metadata"]["name"], given - known)
-                assert {"CAIRN_META", "CAIRN_OBJECTS", "CAIRN_EVENTS"} <= given
-                assert c["args"][0] in ("serve", "worker", "migrate")
+                (verb,) = c["args"]
+                assert given <= variables(verb), (d["metadata"]["name"], given - variables(verb))
+                assert ({"CAIRN_META"} if verb == "migrate" else {"CAIRN_META", "CAIRN_OBJECTS", "CAIRN_EVENTS", "CAIRN_SCANNER", "CAIRN_LISTEN"}) <= given
     (c,) = named(k8s("mounts"), "DaemonSet", "mount")["spec"]["template"]["spec"]["containers"]
     help_ = run(program("cairn"), "mount", "--help") + source("docs/man/cairn.1")
     for e in c["env"]:
@@ -356,7 +354,7 @@ def test_programs_know_what_they_are_given(k8s):
 
 def test_probes_ask_for_what_is_served():
     routes = source("gateway/api/actuator.c")
-    text = source("docker/compose.yaml") + source("docker/Dockerfile") + source("docker/nginx/Dockerfile") + source("k8s/base/gateway.yaml")
+    text = source("docker/compose.yaml") + source("docker/Dockerfile") + source("docker/nginx/Dockerfile") + source("k8s/base/gateway.yaml") + source("k8s/base/worker.yaml") + source("k8s/base/ingress.yaml")
     paths = set(re.findall(r"/actuator/[a-z/]+", text))
     assert len(paths) >= 3
     for p in paths:
@@ -385,6 +383,18 @@ def test_messages_are_kept_by_a_majority(k8s):
     (c,) = named(documents, "StatefulSet", "rabbitmq")["spec"]["template"]["spec"]["containers"]
     where = {m["name"]: m["mountPath"] for m in c["volumeMounts"]}
     assert where["data"] == next(e["value"] for e in c["env"] if e["name"] == "RABBITMQ_MNESIA_BASE") == "/var/lib/rabbitmq/mnesia"
+
+
+def test_the_worker_says_how_it_is(compose, k8s):
+    """Asked as the gateway is, at the port where it listens."""
+    d = named(k8s("overlays/complete"), "Deployment", "worker")
+    (c,) = d["spec"]["template"]["spec"]["containers"]
+    assert {kind: c[kind]["httpGet"]["path"].rpartition("/")[2] for kind in ("startupProbe", "livenessProbe", "readinessProbe")} == {"startupProbe": "liveness", "livenessProbe": "liveness",
+                                                                                                                                 "readinessProbe": "readiness"}
+    (port,) = [p["containerPort"] for p in c["ports"] if p["name"] == "http"]
+    assert named(k8s("overlays/complete"), "ConfigMap", "cairn")["data"]["CAIRN_LISTEN"].endswith(f":{port}")
+    worker = compose["services"]["worker"]
+    assert worker["environment"]["CAIRN_LISTEN"].rpartition(":")[2] in " ".join(worker["healthcheck"]["test"])
 
 
 def test_who_may_talk_to_whom(k8s):
