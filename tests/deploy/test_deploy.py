@@ -397,6 +397,13 @@ def test_the_worker_says_how_it_is(compose, k8s):
     assert worker["environment"]["CAIRN_LISTEN"].rpartition(":")[2] in " ".join(worker["healthcheck"]["test"])
 
 
+def test_what_is_applied_again(k8s):
+    """Jobs cannot be changed: each goes by itself, and not before `kubectl wait` has seen its end."""
+    jobs = [d for d in k8s("overlays/complete") if d["kind"] == "Job"]
+    assert {d["metadata"]["name"] for d in jobs} == {"migrate", "bucket"}
+    assert all(d["spec"]["ttlSecondsAfterFinished"] >= 60 for d in jobs)
+
+
 def test_who_may_talk_to_whom(k8s):
     documents = k8s("overlays/complete")
     for pair in [("gateway", "postgres", 5432), ("worker", "postgres", 5432), ("migrate", "postgres", 5432), ("postgres", "postgres", 5432), ("gateway", "redis", 6379),
