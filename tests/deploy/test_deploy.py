@@ -404,6 +404,21 @@ def test_what_is_applied_again(k8s):
     assert all(d["spec"]["ttlSecondsAfterFinished"] >= 60 for d in jobs)
 
 
+def test_the_public_paths(k8s):
+    """All that the API's description names, by the ingress; nothing of what is for operators."""
+    (rule,) = named(k8s("overlays/complete"), "Ingress", "cairn")["spec"]["rules"]
+    paths = [(p["path"], p["pathType"]) for p in rule["http"]["paths"]]
+
+    def public(asked):
+        return any(asked == p or kind == "Prefix" and asked.startswith(p + "/") for p, kind in paths)
+    assert all(p != "/" for p, _ in paths)
+    for asked in yaml.safe_load(source("docs/openapi.yaml"))["paths"]:
+        assert public(asked) == (not asked.startswith("/actuator/") or asked == "/actuator/health"), asked
+    for asked in ("/ws", "/openapi.yaml", "/swagger-ui.html", "/api/v1/fs/v1/mount"):
+        assert public(asked), asked
+    assert not public("/metrics") and not public("/peer") and not public("/actuator/prometheus")
+
+
 def test_who_may_talk_to_whom(k8s):
     documents = k8s("overlays/complete")
     for pair in [("gateway", "postgres", 5432), ("worker", "postgres", 5432), ("migrate", "postgres", 5432), ("postgres", "postgres", 5432), ("gateway", "redis", 6379),
