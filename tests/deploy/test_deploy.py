@@ -419,6 +419,17 @@ def test_the_public_paths(k8s):
     assert not public("/metrics") and not public("/peer") and not public("/actuator/prometheus")
 
 
+def test_stores_outlive_a_node(k8s):
+    documents = k8s("overlays/complete")
+    for d, template in pods(documents):
+        if d["kind"] == "StatefulSet":
+            name = d["metadata"]["name"]
+            budget = named(documents, "PodDisruptionBudget", name)["spec"]
+            (spread,) = template["spec"]["topologySpreadConstraints"]
+            assert budget["maxUnavailable"] == 1 and spread["topologyKey"] == "kubernetes.io/hostname"
+            assert budget["selector"] == spread["labelSelector"] == d["spec"]["selector"], name
+
+
 def test_who_may_talk_to_whom(k8s):
     documents = k8s("overlays/complete")
     for pair in [("gateway", "postgres", 5432), ("worker", "postgres", 5432), ("migrate", "postgres", 5432), ("postgres", "postgres", 5432), ("gateway", "redis", 6379),
