@@ -218,6 +218,10 @@ def pods(documents):
             yield d, spec["template"]
 
 
+def mib(text):
+    return int(text[:-2]) * {"Mi": 1, "Gi": 1024}[text[-2:]]
+
+
 def named(documents, kind, name):
     (found,) = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
     return found
@@ -323,6 +327,11 @@ def test_the_gateways_scale_and_roll(k8s):
     drain_s = int(re.search(r"#define DRAIN_MS (\d+)", source("gateway/serve.c"))[1]) // 1000
     assert spec["terminationGracePeriodSeconds"] > int(c["lifecycle"]["preStop"]["exec"]["command"][1]) + drain_s
     assert "/actuator/health/readiness" == c["readinessProbe"]["httpGet"]["path"] and "/actuator/health/liveness" == c["livenessProbe"]["httpGet"]["path"]
+    # Memory asks for another gateway only where there is more of it than one in full use has.
+    kept = [int(n) for n in re.findall(r"(?:BODY_MEMORY_MAX|CONTENT_CACHE_BYTES|ANSWERS_BYTES) \(?(?:UINT64_C\()?(\d+)u?\)? << 20", source("gateway/serve.c"))]
+    assert len(kept) == 3
+    (target,) = [m["resource"]["target"] for m in scaler["metrics"] if m["resource"]["name"] == "memory"]
+    assert target["type"] == "AverageValue" and sum(kept) * 1.5 < mib(target["averageValue"]) < mib(c["resources"]["limits"]["memory"]) and sum(kept) < mib(c["resources"]["requests"]["memory"])
     advertise = next(e["value"] for e in c["env"] if e["name"] == "CAIRN_ADVERTISE")
     internal = next(p["containerPort"] for p in c["ports"] if p["name"] == "internal")
     assert advertise == f"http://$(POD_IP):{internal}"
