@@ -439,6 +439,16 @@ def test_stores_outlive_a_node(k8s):
             assert budget["selector"] == spread["labelSelector"] == d["spec"]["selector"], name
 
 
+def test_what_is_scanned_fits(compose, k8s):
+    """clamd writes what it gets, and what it unpacks, to /tmp."""
+    conf = dict(line.split(" ", 1) for line in source("docker/clamd/clamd.conf").splitlines() if line and line[0] != "#")
+    most = int(conf["MaxThreads"]) * sum(int(conf[name].rstrip("M")) for name in ("StreamMaxLength", "MaxScanSize"))
+    volumes = named(k8s("overlays/complete"), "Deployment", "clamd")["spec"]["template"]["spec"]["volumes"]
+    (size,) = [v["emptyDir"]["sizeLimit"] for v in volumes if v["name"] == "tmp"]
+    assert most <= mib(size)
+    assert "tmpfs" not in compose["services"]["clamd"] and "/tmp" in compose["services"]["clamd"]["volumes"], "on the disk"
+
+
 def test_who_may_talk_to_whom(k8s):
     documents = k8s("overlays/complete")
     for pair in [("gateway", "postgres", 5432), ("worker", "postgres", 5432), ("migrate", "postgres", 5432), ("postgres", "postgres", 5432), ("gateway", "redis", 6379),
