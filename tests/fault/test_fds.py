@@ -7,6 +7,7 @@ import resource
 import socket
 import time
 
+import pytest
 from harness import wait_for
 
 ROOM = 8
@@ -92,6 +93,7 @@ def test_it_says_so_and_does_not_spin(gateway):
     wait_for(lambda: Kept(gateway).get("/api/v1/files?drive=home&path=/")[0] == 200, "new connections to be served again")
 
 
+@pytest.mark.embedded("a store elsewhere needs a connection, which is there already")
 def test_what_needs_a_file_is_told_to_come_again(gateway):
     content = os.urandom(300_000)
     assert gateway.api("PUT", "/api/v1/files/content?drive=home&path=/f", body=content).status == 201
