@@ -1,8 +1,9 @@
-"""Gateways of a cluster are killed, drained, restarted one after another and frozen, under load: programs in mounts notice nothing, and no request of a client that retries fails."""
+"""Gateways of a cluster are killed, drained, restarted one after another and frozen, under load: programs in mounts notice nothing, no request of a client that retries fails, and
+a watcher who connects again misses nothing."""
 
 import pytest
 from harness import Mounts, fuse_is_missing
-from load import Load, in_two_mounts, upload
+from load import Load, Watcher, in_two_mounts, upload
 from realcluster import running
 
 
@@ -20,9 +21,13 @@ def load(folder, cluster):
     try:
         a, b = mounts.mount("a"), mounts.mount("b")
         l.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+        watcher = Watcher(l, cluster)
+        l.add(watcher)
         l.goes_on()
         yield l
         l.end()
+        assert [path for _, _, path in watcher.missed_nothing()].count("/uploaded") >= 2
+        print(f"{len(watcher.heard)} changes heard, {watcher.done} of them at once, over {watcher.connections} connections")
     finally:
         l.ending = True
         mounts.close()
