@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+from composefile import compose_file, make_env
 from harness import ROOT, Gateway, program, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
@@ -46,15 +47,7 @@ def variables(verb):
 
 @pytest.fixture(scope="module")
 def compose():
-    settings = dict(line.split("=", 1) for line in run("sh", path("docker/make-env")).split())
-
-    def value(match):
-        name, default = match[1], match[2]
-        if default == ":?":
-            return settings[name]  # made by make-env, or a KeyError
-        return settings.get(name, default[2:] if default else None)
-    text = re.sub(r"\$\{(\w+)(:-[^}]*|:\?)?\}", lambda m: value(m), source("docker/compose.yaml"))
-    return yaml.safe_load(text)
+    return compose_file(make_env())
 
 
 def test_the_compose_file(compose):
