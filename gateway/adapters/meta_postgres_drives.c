@@ -109,7 +109,7 @@ int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row
 struct found {
     struct found_drive {
         struct drive_row row; /* root 0: not found there */
-        char shard[64];
+        char shard[64], moving_to[64]; /* "": it is not */
     } *drives;
     size_t n;
 };
@@ -119,7 +119,7 @@ static void found_fini(struct found *f)
     free(f->drives);
 }
 
-/* Columns: drive, name, shard, role. */
+/* Columns: drive, name, shard, moving_to, role. */
 static int take_found(struct pg_query *q, struct found *ret)
 {
     int err;
@@ -131,6 +131,7 @@ static int take_found(struct pg_query *q, struct found *ret)
         pg_id(q, &d->row.id);
         pg_text(q, d->row.name, sizeof d->row.name);
         pg_text(q, d->shard, sizeof d->shard);
+        pg_text(q, d->moving_to, sizeof d->moving_to);
         d->row.role = (enum role)pg_int(q);
     }
     return err;
@@ -140,7 +141,7 @@ static int find_memberships(struct meta *m, const struct uuid *user, struct foun
 {
     PG_CATALOGUE(c, m);
     PG_QUERY(q, c,
-             "SELECT p.drive, p.name, p.shard, m.role FROM member m JOIN placement p ON p.drive = m.drive WHERE m.user_id = $1 ORDER BY p.name, p.drive");
+             "SELECT p.drive, p.name, p.shard, coalesce(p.moving_to, ''), m.role FROM member m JOIN placement p ON p.drive = m.drive WHERE m.user_id = $1 ORDER BY p.name, p.drive");
     pg_put_id(&q, user);
     return take_found(&q, ret);
 }
@@ -148,7 +149,7 @@ static int find_memberships(struct meta *m, const struct uuid *user, struct foun
 static int find_page(struct meta *m, const struct uuid *after, struct found *ret)
 {
     PG_CATALOGUE(c, m);
-    PG_QUERY(q, c, "SELECT drive, name, shard, 0::bigint FROM placement WHERE drive > $1 ORDER BY drive LIMIT $2");
+    PG_QUERY(q, c, "SELECT drive, name, shard, coalesce(moving_to, ''), 0::bigint FROM placement WHERE drive > $1 ORDER BY drive LIMIT $2");
     pg_put_id(&q, after);
     pg_put_int(&q, PAGE);
     return take_found(&q, ret);
@@ -198,12 +199,29 @@ static bool is_first_of_shard(const struct found *f, size_t i)
     return true;
 }
 
+/* Those whose move has reached the other shard, but not yet the catalogue: should it have ended there, they are to be found for the next one. */
+static int fill_moving(struct meta *m, struct found *f)
+{
+    int err = 0;
+    for (size_t i = 0; i < f->n && !err; i++) {
+        struct found_drive *d = &f->drives[i];
+        if (d->row.root || !*d->moving_to)
+            continue;
+        memcpy(d->shard, d->moving_to, sizeof d->shard);
+        struct found one = {.drives = d, .n = 1};
+        err = fill_from(m, d->shard, &one);
+    }
+    return err;
+}
+
 static int fill_and_call(struct meta *m, struct found *f, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
 {
     int err = 0;
     for (size_t i = 0; i < f->n && !err; i++)
         if (is_first_of_shard(f, i))
             err = fill_from(m, f->drives[i].shard, f);
+    if (!err)
+        err = fill_moving(m, f);
     for (size_t i = 0; i < f->n && !err; i++)
         if (f->drives[i].row.root)
             err = each(ctx, &f->drives[i].row);

@@ -330,6 +330,15 @@ static int has_drive(PGconn *c, const struct move *m, bool *ret)
     return err == -ENOENT ? 0 : err;
 }
 
+static int linger_and_clear(const struct move *m)
+{
+    sleep(LINGER_S);
+    int err = run(m->lock, STILL_THERE);
+    if (!err)
+        err = clear_left(m, large, COUNT(large));
+    return err ? err : clear_left(m, small, COUNT(small));
+}
+
 static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
 {
     bool here, there;
@@ -350,11 +359,7 @@ static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, 
     if (err)
         return err;
     pg_shards_forget(postgres_of(meta)->shards, drive);
-    sleep(LINGER_S);
-    err = run(m->lock, STILL_THERE);
-    if (!err)
-        err = clear_left(m, large, COUNT(large));
-    return err ? err : clear_left(m, small, COUNT(small));
+    return linger_and_clear(m);
 }
 
 static PGconn *connect_to(struct pg_pool *p)
@@ -379,6 +384,25 @@ static int lock_moves(struct move *m, struct pg_pool *catalogue)
     return 0;
 }
 
+/* The drive is where it is to be. A move that was ended when it had brought it there may have left rows in any other shard. */
+static int clear_behind(struct move *m, struct pg_shards *shards, const struct pg_pool *home)
+{
+    CLEANUP_FREE char *sql = mem_printf("SELECT 1 FROM inode WHERE drive = '%s' LIMIT 1", m->drive);
+    int err = 0;
+    for (size_t i = 0; i < pg_shards_count(shards) && !err; i++) {
+        char *row = NULL;
+        if (pg_shards_at(shards, i) == home)
+            continue;
+        m->from = connect_to(pg_shards_at(shards, i));
+        err = m->from ? read_row(m->from, sql, &row, 1) : -EHOSTUNREACH;
+        err = err == -ENOENT ? 0 : err ? err : linger_and_clear(m);
+        free(row);
+        PQfinish(m->from);
+        m->from = NULL;
+    }
+    return err;
+}
+
 /* Under the lock: nobody else changes where the drive is. */
 static int move_locked(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
 {
@@ -389,7 +413,7 @@ static int move_locked(struct move *m, struct meta *meta, const struct uuid *dri
     if (!from || !to)
         return from ? -ENODEV : err;
     if (from == to)
-        return 0;
+        return clear_behind(m, shards, to);
     m->from = connect_to(from);
     m->to = m->from ? connect_to(to) : NULL;
     return m->to ? move_on(m, meta, drive, shard) : -EHOSTUNREACH;
