@@ -34,6 +34,16 @@ struct pg_conn *postgres_shard(struct meta *m, size_t i)
     return pg_conn_get(pg_shards_at(postgres_of(m)->shards, i), &err);
 }
 
+int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, void *ctx), void *ctx)
+{
+    int err = 0, done = 0;
+    for (size_t i = 0; i < pg_shards_count(postgres_of(m)->shards) && done <= 0; i++) {
+        done = fn(m, i, ctx);
+        err = done < 0 ? done : err;
+    }
+    return err;
+}
+
 void postgres_scope_end(struct pg_conn **c)
 {
     if (*c && !(*c)->in_tx) /* else it is a transaction's, which goes on */

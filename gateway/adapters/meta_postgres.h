@@ -48,6 +48,9 @@ void postgres_scope_end(struct pg_conn **c);
 #define PG_HERE(c, m, drive) CLEANUP(postgres_scope_end) struct pg_conn *c = postgres_here(m, drive)
 #define PG_SHARD(c, m, i) CLEANUP(postgres_scope_end) struct pg_conn *c = postgres_shard(m, i)
 
+/* fn for each shard, until it says 1: enough. One that is away does not keep the others from theirs. The last error. */
+int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, void *ctx), void *ctx);
+
 /* A transaction that is not on a drive's row: begun (with what follows), and committed where err is 0, else rolled back. Returns err, or why it could not be committed (-EAGAIN too
    where that is not known: only for what may be done twice). */
 void pg_tx_begin(struct pg_conn *c);
@@ -60,8 +63,14 @@ struct pg_pool *pg_shards_catalogue(struct pg_shards *s);
 struct pg_pool *pg_shards_named(struct pg_shards *s, const char *name); /* NULL: there is none */
 size_t pg_shards_count(struct pg_shards *s);
 struct pg_pool *pg_shards_at(struct pg_shards *s, size_t i);
+int pg_shards_refresh(struct pg_shards *s); /* looks for new ones, at most once a second. 0: all that the catalogue names are known */
 /* That of a drive. NULL: the drive is not known, or the catalogue cannot be reached (*ret_err). */
 struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err);
+/* Where it was last, for who finds out by himself whether it is there. */
+struct pg_pool *pg_shards_last_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err);
+/* Shard i was told that this gateway lives. While it was away nobody was: settled, when it has been told again for `ms`. */
+void pg_shards_told(struct pg_shards *s, size_t i);
+bool pg_shards_settled(struct pg_shards *s, size_t i, unsigned ms);
 /* A drive was not where it was thought to be: the catalogue is asked anew. 1: try again (while it is being moved, after a moment); 0: it is nowhere; -EHOSTUNREACH: its move does not end. */
 struct pg_search { /* zeroed at first */
     unsigned tries;

@@ -207,28 +207,34 @@ int postgres_chunks_inline(struct meta *m, const struct uuid *drive, uint64_t li
     return err;
 }
 
-static int inline_drives_in(struct meta *m, size_t shard, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx)
+struct inline_drives {
+    int64_t since;
+    int (*each)(void *ctx, const struct uuid *drive);
+    void *ctx;
+    int ended; /* what each returned */
+};
+
+static int inline_drives_in(struct meta *m, size_t shard, void *ctx)
 {
+    struct inline_drives *l = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(q, c, "SELECT DISTINCT drive FROM chunk_bytes WHERE at >= $1");
-    pg_put_int(&q, since);
+    pg_put_int(&q, l->since);
     int err;
     while ((err = pg_step(&q)) == 1) {
         struct uuid id;
         pg_id(&q, &id);
-        if ((err = each(ctx, &id)) != 0)
-            break;
+        if ((l->ended = l->each(l->ctx, &id)) != 0)
+            return 1;
     }
     return err;
 }
 
 int postgres_inline_drives(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx)
 {
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    int err = 0;
-    for (size_t i = 0; i < shards && !err; i++)
-        err = inline_drives_in(m, i, since, each, ctx);
-    return err;
+    struct inline_drives l = {since, each, ctx, 0};
+    int err = postgres_each_shard(m, inline_drives_in, &l);
+    return l.ended ? l.ended : err;
 }
 
 int postgres_chunks_moved(struct meta *m, const struct uuid *drive, const struct chunk_row *k, size_t n)

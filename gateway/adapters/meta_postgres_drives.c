@@ -203,25 +203,33 @@ static bool is_first_of_shard(const struct found *f, size_t i)
 static int fill_moving(struct meta *m, struct found *f)
 {
     int err = 0;
-    for (size_t i = 0; i < f->n && !err; i++) {
+    for (size_t i = 0; i < f->n; i++) {
         struct found_drive *d = &f->drives[i];
         if (d->row.root || !*d->moving_to)
             continue;
         memcpy(d->shard, d->moving_to, sizeof d->shard);
         struct found one = {.drives = d, .n = 1};
-        err = fill_from(m, d->shard, &one);
+        int failed = fill_from(m, d->shard, &one);
+        err = failed ? failed : err;
     }
     return err;
 }
 
-static int fill_and_call(struct meta *m, struct found *f, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+/* From each shard, though another is away. The last error. */
+static int fill(struct meta *m, struct found *f)
 {
     int err = 0;
-    for (size_t i = 0; i < f->n && !err; i++)
-        if (is_first_of_shard(f, i))
-            err = fill_from(m, f->drives[i].shard, f);
-    if (!err)
-        err = fill_moving(m, f);
+    for (size_t i = 0; i < f->n; i++) {
+        int failed = is_first_of_shard(f, i) ? fill_from(m, f->drives[i].shard, f) : 0;
+        err = failed ? failed : err;
+    }
+    int failed = fill_moving(m, f);
+    return failed ? failed : err;
+}
+
+static int call_filled(const struct found *f, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+{
+    int err = 0;
     for (size_t i = 0; i < f->n && !err; i++)
         if (f->drives[i].row.root)
             err = each(ctx, &f->drives[i].row);
@@ -232,24 +240,29 @@ int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(voi
 {
     CLEANUP(found_fini) struct found f = {0};
     int err = find_memberships(m, user, &f);
-    return err ? err : fill_and_call(m, &f, each, ctx);
+    if (!err)
+        err = fill(m, &f);
+    return err ? err : call_filled(&f, each, ctx);
 }
 
 int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
 {
     struct uuid after = {{0}};
+    int away = 0;
     for (size_t n = PAGE; n == PAGE;) {
         CLEANUP(found_fini) struct found f = {0};
         int err = find_page(m, &after, &f);
         n = f.n;
         if (n)
             after = f.drives[n - 1].row.id;
+        int failed = err ? 0 : fill(m, &f);
+        away = failed ? failed : away;
         if (!err)
-            err = fill_and_call(m, &f, each, ctx);
+            err = call_filled(&f, each, ctx);
         if (err)
             return err;
     }
-    return 0;
+    return away;
 }
 
 /* ---- changing them ---- */

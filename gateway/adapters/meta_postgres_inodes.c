@@ -100,20 +100,31 @@ int postgres_locks(struct meta_tx *tx, uint64_t ino, int (*each)(void *ctx, cons
     return err;
 }
 
-int postgres_lock_sessions(struct meta *m, int (*each)(void *ctx, const struct uuid *drive, const struct uuid *session), void *ctx)
+struct sessions {
+    int (*each)(void *ctx, const struct uuid *drive, const struct uuid *session);
+    void *ctx;
+    int ended; /* what each returned */
+};
+
+static int sessions_in(struct meta *m, size_t shard, void *ctx)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    for (size_t i = 0; i < shards && !err; i++) {
-        PG_SHARD(c, m, i);
-        PG_QUERY(q, c, "SELECT DISTINCT drive, session FROM lock ORDER BY drive, session");
-        while ((err = pg_step(&q)) == 1) {
-            struct uuid drive, session;
-            pg_id(&q, &drive);
-            pg_id(&q, &session);
-            if ((err = each(ctx, &drive, &session)) != 0)
-                break;
-        }
+    struct sessions *s = ctx;
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c, "SELECT DISTINCT drive, session FROM lock ORDER BY drive, session");
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct uuid drive, session;
+        pg_id(&q, &drive);
+        pg_id(&q, &session);
+        if ((s->ended = s->each(s->ctx, &drive, &session)) != 0)
+            return 1;
     }
     return err;
+}
+
+int postgres_lock_sessions(struct meta *m, int (*each)(void *ctx, const struct uuid *drive, const struct uuid *session), void *ctx)
+{
+    struct sessions s = {each, ctx, 0};
+    int err = postgres_each_shard(m, sessions_in, &s);
+    return s.ended ? s.ended : err;
 }

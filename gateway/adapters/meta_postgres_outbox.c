@@ -3,34 +3,39 @@
 
 #include <errno.h>
 
-static int claim_in(struct meta *m, size_t shard, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n)
+struct claim {
+    int64_t now, again;
+    unsigned limit, n;
+    struct outbox_row *rows;
+};
+
+static int claim_in(struct meta *m, size_t shard, void *ctx)
 {
+    struct claim *k = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(q, c,
              "WITH due AS (SELECT drive, first, due FROM outbox WHERE due <= $1 ORDER BY due, drive, first LIMIT $3 FOR UPDATE SKIP LOCKED), "
              "taken AS (UPDATE outbox o SET due = $2 FROM due d WHERE o.drive = d.drive AND o.first = d.first RETURNING o.drive, o.first, o.last, d.due) "
              "SELECT drive, first, last FROM taken ORDER BY due, drive, first");
-    pg_put_int(&q, now);
-    pg_put_int(&q, again);
-    pg_put_int(&q, limit);
+    pg_put_int(&q, k->now);
+    pg_put_int(&q, k->again);
+    pg_put_int(&q, k->limit - k->n);
     int err;
     while ((err = pg_step(&q)) == 1) {
-        struct outbox_row *r = &ret[(*ret_n)++];
+        struct outbox_row *r = &k->rows[k->n++];
         pg_id(&q, &r->drive);
         r->first = pg_int(&q);
         r->last = pg_int(&q);
     }
-    return err;
+    return err ? err : k->n == k->limit;
 }
 
 int postgres_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned limit, struct outbox_row *ret, unsigned *ret_n)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    *ret_n = 0;
-    for (size_t i = 0; i < shards && *ret_n < limit && !err; i++)
-        err = claim_in(m, i, now, again, limit - *ret_n, ret, ret_n);
-    return *ret_n ? 0 : err; /* those that were taken are to be published, whatever another shard says */
+    struct claim k = {now, again, limit, 0, ret};
+    int err = postgres_each_shard(m, claim_in, &k);
+    *ret_n = k.n;
+    return k.n ? 0 : err; /* those that were taken are to be published, whatever another shard says */
 }
 
 int postgres_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n)

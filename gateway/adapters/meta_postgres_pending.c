@@ -153,20 +153,31 @@ int postgres_pendings_settle(struct meta *m, const struct pending_row *p, size_t
 
 /* ---- those that were never settled ---- */
 
+struct over {
+    int64_t before;
+    unsigned limit, n;
+    struct pending_row *rows;
+};
+
+static int over_in(struct meta *m, size_t shard, void *ctx)
+{
+    struct over *o = ctx;
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE expires < $1 ORDER BY expires LIMIT $2");
+    pg_put_int(&q, o->before);
+    pg_put_int(&q, o->limit - o->n);
+    int err;
+    while ((err = pg_step(&q)) == 1)
+        get_pending(&q, &o->rows[o->n++]);
+    return err ? err : o->n == o->limit;
+}
+
 int postgres_pendings_over(struct meta *m, int64_t before, unsigned limit, struct pending_row *ret, unsigned *ret_n)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    *ret_n = 0;
-    for (size_t i = 0; i < shards && *ret_n < limit && !err; i++) {
-        PG_SHARD(c, m, i);
-        PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE expires < $1 ORDER BY expires LIMIT $2");
-        pg_put_int(&q, before);
-        pg_put_int(&q, limit - *ret_n);
-        while ((err = pg_step(&q)) == 1)
-            get_pending(&q, &ret[(*ret_n)++]);
-    }
-    return err;
+    struct over o = {before, limit, 0, ret};
+    int err = postgres_each_shard(m, over_in, &o);
+    *ret_n = o.n;
+    return o.n ? 0 : err; /* those that were found are seen to, whatever another shard says */
 }
 
 int postgres_pendings_forget(struct meta *m, const struct pending_row *p, size_t n)
@@ -188,33 +199,45 @@ int postgres_pendings_forget(struct meta *m, const struct pending_row *p, size_t
 
 /* ---- chunks that nobody has checked ---- */
 
+struct unverified {
+    unsigned limit, found;
+    int (*each)(void *ctx, const struct uuid *drive, const struct chunk_row *c);
+    void *ctx;
+    int ended; /* what each returned */
+};
+
+static int unverified_in(struct meta *m, size_t shard, void *ctx)
+{
+    struct unverified *u = ctx;
+    PG_SHARD(c, m, shard);
+    PG_QUERY(q, c,
+             "SELECT drive, hash, size, stored_size, codec, pack, place, unverified_by FROM chunk WHERE unverified_by IS NOT NULL AND NOT damaged "
+             "ORDER BY drive, hash LIMIT $1");
+    pg_put_int(&q, u->limit - u->found);
+    int err;
+    while ((err = pg_step(&q)) == 1) {
+        struct uuid drive;
+        struct chunk_row k = {0};
+        pg_id(&q, &drive);
+        pg_hash(&q, &k.hash);
+        k.size = pg_u32(&q);
+        k.stored_size = pg_u32(&q);
+        k.codec = (enum codec)pg_int(&q);
+        pg_text(&q, k.pack, sizeof k.pack);
+        k.offset = pg_int(&q);
+        pg_id(&q, &k.unverified_by);
+        u->found++;
+        if ((u->ended = u->each(u->ctx, &drive, &k)) != 0)
+            return 1;
+    }
+    return err ? err : u->found == u->limit;
+}
+
 int postgres_chunks_unverified(struct meta *m, unsigned limit, int (*each)(void *ctx, const struct uuid *drive, const struct chunk_row *c), void *ctx)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    for (size_t i = 0; i < shards && limit && !err; i++) {
-        PG_SHARD(c, m, i);
-        PG_QUERY(q, c,
-                 "SELECT drive, hash, size, stored_size, codec, pack, place, unverified_by FROM chunk WHERE unverified_by IS NOT NULL AND NOT damaged "
-                 "ORDER BY drive, hash LIMIT $1");
-        pg_put_int(&q, limit);
-        while ((err = pg_step(&q)) == 1) {
-            struct uuid drive;
-            struct chunk_row k = {0};
-            pg_id(&q, &drive);
-            pg_hash(&q, &k.hash);
-            k.size = pg_u32(&q);
-            k.stored_size = pg_u32(&q);
-            k.codec = (enum codec)pg_int(&q);
-            pg_text(&q, k.pack, sizeof k.pack);
-            k.offset = pg_int(&q);
-            pg_id(&q, &k.unverified_by);
-            limit--;
-            if ((err = each(ctx, &drive, &k)) != 0)
-                break;
-        }
-    }
-    return err;
+    struct unverified u = {limit, 0, each, ctx, 0};
+    int err = postgres_each_shard(m, unverified_in, &u);
+    return u.ended ? u.ended : u.found ? 0 : err;
 }
 
 int postgres_chunk_judge(struct meta *m, const struct uuid *drive, const struct chunk_row *k, bool right)

@@ -15,7 +15,9 @@
 #define MAIN "main"
 #define SHARDS_MAX 1024
 #define ADDING_MS 200  /* who needs a shard that another thread is connecting to waits so long */
+#define READ_MS 1000
 #define ABSENT_MS 1000 /* one that could not be added is not tried again before */
+#define TOLD_GAP_MS 10000 /* two ticks of a gateway */
 #define BELIEVED_MS 5000 /* where a drive is; a drive that was moved is looked for at once, since its row is gone */
 
 /* A drive that is being moved is in neither place for a moment. */
@@ -25,6 +27,7 @@
 struct shard {
     char name[64];
     struct pg_pool *pool;
+    _Atomic int64_t told_at, back_at; /* boot ms: told last; told for the first time, or again after it was away */
 };
 struct place {
     UT_hash_handle hh;
@@ -37,6 +40,8 @@ struct pg_shards {
     _Atomic size_t n;
     pthread_mutex_t adding; /* held while those that were added are read, and connected to; never by who needs one that is known */
     int64_t absent_until;   /* boot ms, under `adding` */
+    int64_t read_until;     /* boot ms, under `adding`: they need not be read again before */
+    int missing;            /* under `adding`: why one that the catalogue names is not known */
     pthread_mutex_t lock;   /* guards places */
     struct place *places;   /* nearly in the order of `until` */
 };
@@ -54,6 +59,18 @@ size_t pg_shards_count(struct pg_shards *s)
 struct pg_pool *pg_shards_at(struct pg_shards *s, size_t i)
 {
     return s->shards[i].pool;
+}
+
+void pg_shards_told(struct pg_shards *s, size_t i)
+{
+    int64_t now = clock_boot_ms(), before = atomic_exchange(&s->shards[i].told_at, now);
+    if (!before || now - before > TOLD_GAP_MS)
+        atomic_store(&s->shards[i].back_at, now);
+}
+
+bool pg_shards_settled(struct pg_shards *s, size_t i, unsigned ms)
+{
+    return clock_boot_ms() - atomic_load(&s->shards[i].back_at) >= ms;
 }
 
 /* ---- which there are ---- */
@@ -91,13 +108,15 @@ static int read_shards(struct pg_shards *s)
     int err;
     CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
     PG_QUERY(q, c, "SELECT name, url FROM shard ORDER BY name");
+    s->missing = 0;
     while ((err = pg_step(&q)) == 1) {
         char name[64];
         pg_text(&q, name, sizeof name);
         CLEANUP_FREE char *url = pg_str(&q);
-        if (find_name(s, name) == SIZE_MAX)
-            add(s, name, url); /* one that is away does not keep the others from work */
+        int failed = find_name(s, name) == SIZE_MAX ? add(s, name, url) : 0; /* one that is away does not keep the others from work */
+        s->missing = failed ? failed : s->missing;
     }
+    s->read_until = clock_boot_ms() + READ_MS;
     return err;
 }
 
@@ -150,6 +169,17 @@ static int number_of_new(struct pg_shards *s, const char *name, size_t *ret)
     }
     pthread_mutex_unlock(&s->adding);
     return *ret != SIZE_MAX ? 0 : err ? err : -EHOSTUNREACH;
+}
+
+int pg_shards_refresh(struct pg_shards *s)
+{
+    struct timespec until = cond_deadline(ADDING_MS);
+    if (pthread_mutex_clocklock(&s->adding, CLOCK_MONOTONIC, &until))
+        return -EHOSTUNREACH;
+    int err = clock_boot_ms() < s->read_until ? 0 : read_shards(s);
+    err = err ? err : s->missing;
+    pthread_mutex_unlock(&s->adding);
+    return err;
 }
 
 /* The shard's number, of a name that the catalogue gave. */
@@ -260,6 +290,18 @@ struct pg_pool *pg_shards_of_drive(struct pg_shards *s, const struct uuid *drive
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     believe(s, drive, i);
     return s->shards[i].pool;
+}
+
+struct pg_pool *pg_shards_last_of_drive(struct pg_shards *s, const struct uuid *drive, int *ret_err)
+{
+    *ret_err = 0;
+    {
+        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+        struct place *p = believed(s, drive);
+        if (p && p->until)
+            return s->shards[p->shard].pool;
+    }
+    return pg_shards_of_drive(s, drive, ret_err);
 }
 
 void pg_shards_forget(struct pg_shards *s, const struct uuid *drive)

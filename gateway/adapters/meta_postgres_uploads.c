@@ -84,17 +84,39 @@ static int put_state(struct pg_conn *c, const struct upload_row *u)
     return err ? err : pg_changes(&q) == 0 ? -ENOENT : 0;
 }
 
-/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT. */
+struct asking {
+    int (*fn)(struct pg_conn *c, void *ctx);
+    void *ctx;
+    int found; /* 0, or the error of those that know it no more than the others */
+    size_t asked;
+};
+
+static int ask_shard(struct meta *m, size_t shard, void *ctx)
+{
+    struct asking *a = ctx;
+    if (shard < a->asked)
+        return 0;
+    PG_SHARD(c, m, shard);
+    int err = a->fn(c, a->ctx);
+    a->asked = shard + 1;
+    a->found = err == -ENOENT ? a->found : err;
+    return err == 0;
+}
+
+/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT; on those as well that were added since, before it is nowhere. One that is away may have it. */
 static int on_each_shard(struct meta *m, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
 {
     struct postgres_tx *own = postgres_writing(m);
+    struct asking a = {fn, ctx, -ENOENT, 0};
     int err = own ? fn(own->c, ctx) : -ENOENT;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    for (size_t i = 0; i < shards && err == -ENOENT; i++) {
-        PG_SHARD(c, m, i);
-        err = fn(c, ctx);
-    }
-    return err;
+    if (err != -ENOENT)
+        return err;
+    postgres_each_shard(m, ask_shard, &a);
+    if (a.found != -ENOENT)
+        return a.found;
+    err = pg_shards_refresh(postgres_of(m)->shards);
+    postgres_each_shard(m, ask_shard, &a);
+    return a.found == -ENOENT && err ? err : a.found;
 }
 
 struct wanted {
@@ -177,17 +199,19 @@ struct listing {
     void *ctx;
 };
 
-/* -ENOENT: it has none here. */
+/* -ENOENT: there is no such session here. */
 static int list_chunks(struct pg_conn *c, void *ctx)
 {
     const struct listing *l = ctx;
     PG_QUERY(q, c,
-             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 ORDER BY k.n");
+             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s LEFT JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 ORDER BY k.n");
     pg_put_id(&q, l->id);
     int err, found = -ENOENT;
     while ((err = pg_step(&q)) == 1) {
         struct upload_chunk_row k;
         found = 0;
+        if (pg_is_null(&q)) /* it has none */
+            continue;
         k.n = pg_int(&q);
         k.size = pg_u32(&q);
         pg_hash(&q, &k.sha256);
@@ -207,30 +231,34 @@ int postgres_upload_chunks(struct meta *m, const struct uuid *id, int (*each)(vo
 
 /* ---- expiry ---- */
 
-static int expire_in(struct meta *m, size_t shard, int64_t now, unsigned *ret_count)
+struct expiry {
+    int64_t now;
+    unsigned count;
+};
+
+static int expire_in(struct meta *m, size_t shard, void *ctx)
 {
+    struct expiry *e = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(expire, c, "UPDATE upload_session SET state = 'e' WHERE expires <= $1 AND state = 'a'");
     PG_QUERY(empty, c,
              "DELETE FROM upload_chunk k USING upload_session s WHERE s.expires <= $1 AND s.state <> 'a' AND k.drive = s.drive AND k.upload = s.id");
     PG_QUERY(forget, c, "DELETE FROM upload_session WHERE expires <= $1");
-    pg_put_int(&expire, now);
-    pg_put_int(&empty, now);
-    pg_put_int(&forget, now - KEPT_NS);
+    pg_put_int(&expire, e->now);
+    pg_put_int(&empty, e->now);
+    pg_put_int(&forget, e->now - KEPT_NS);
     int err = pg_run(&expire);
     if (err)
         return err;
-    *ret_count += (unsigned)pg_changes(&expire);
+    e->count += (unsigned)pg_changes(&expire);
     err = pg_run(&empty);
     return err ? err : pg_run(&forget);
 }
 
 int postgres_uploads_expire(struct meta *m, int64_t now, unsigned *ret_count)
 {
-    int err = 0;
-    size_t shards = pg_shards_count(postgres_of(m)->shards);
-    *ret_count = 0;
-    for (size_t i = 0; i < shards && !err; i++)
-        err = expire_in(m, i, now, ret_count);
+    struct expiry e = {now, 0};
+    int err = postgres_each_shard(m, expire_in, &e);
+    *ret_count = e.count;
     return err;
 }

@@ -101,8 +101,9 @@ int sqlite_gateway_heard(struct meta *m, const struct uuid *gateway)
 int sqlite_gateway_shun(struct meta *m, const struct uuid *gateway, unsigned ms)
 {
     WRITER(w, m);
-    QUERY(q, w.c, "INSERT INTO gateway (id, heard, shunned) VALUES (?1, 0, ?2) ON CONFLICT DO UPDATE SET shunned = excluded.shunned");
+    QUERY(q, w.c, "INSERT INTO gateway (id, heard, shunned) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET shunned = excluded.shunned");
     put_id(&q, gateway);
+    put_int(&q, clock_wall_ns());
     put_int(&q, clock_wall_ns() + ms * MS);
     return writer_commit(&w, w.err ? w.err : query_run(&q));
 }
@@ -147,12 +148,16 @@ int sqlite_mount_get(struct meta *m, const struct uuid *drive, const struct uuid
 int sqlite_mount_put(struct meta *m, const struct mount_row *r)
 {
     WRITER(w, m);
+    QUERY(g, w.c, "INSERT OR IGNORE INTO gateway (id, heard) VALUES (?1, ?2)");
+    put_id(&g, &r->gateway);
+    put_int(&g, clock_wall_ns());
+    int err = w.err || uuid_is_zero(&r->gateway) ? w.err : query_run(&g);
     QUERY(q, w.c, "INSERT INTO mount (drive, session, user, gateway) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET user = excluded.user, gateway = excluded.gateway");
     put_id(&q, &r->drive);
     put_id(&q, &r->session);
     put_id(&q, &r->user);
     put_id(&q, &r->gateway);
-    return writer_commit(&w, w.err ? w.err : query_run(&q));
+    return writer_commit(&w, err ? err : query_run(&q));
 }
 
 int sqlite_mount_drop(struct meta *m, const struct uuid *drive, const struct uuid *session)

@@ -13,6 +13,7 @@
 #define RENEW_MAX 512     /* drives at a time */
 #define FETCH_MAX 1000    /* changes; who missed more catches up by itself */
 #define LIVES_TICK_MS 5000
+#define TIDY_MS 60000
 #define GENERATION(seq) ((seq) >> 40)
 
 /* ---- hearing ---- */
@@ -142,6 +143,16 @@ struct renewal {
 
 static void renew_due(struct streams *s);
 
+/* For so long this gateway could not promise anything of the drive that others may have taken it for dead, and ended its mounts' locks there. */
+static void cut_if_lost(struct streams *s, const struct uuid *drive, int64_t until)
+{
+    int64_t cap = order_cap(s->order, drive);
+    if (!cap || until - cap <= SESSION_LOST_MS - LIVES_TICK_MS)
+        return;
+    log_warn("the shard of a drive was away for too long: its mounts are to come again, and learn whether they still have their locks");
+    streams_cut(s, drive);
+}
+
 static void renewed(void *arg)
 {
     struct renewal *r = arg;
@@ -152,6 +163,7 @@ static void renewed(void *arg)
     for (size_t i = 0; !r->err && i < r->n; i++) {
         if (r->seqs[i] == UINT64_MAX)
             continue;
+        cut_if_lost(s, &r->drives[i], r->until);
         interest_flush(s, &r->drives[i]);
         order_granted(s->order, &r->drives[i], r->seqs[i], r->until, clock_boot_ms());
     }
@@ -229,7 +241,10 @@ static void say_lives(void *arg)
         /* After an outage of the store nobody was heard: who lives has time to say so. */
         if (now - s->heard_since > ORPHAN_MS)
             m->ops->mounts_orphaned(m, ORPHAN_MS, 1000, end_orphan, s);
-        m->ops->gateways_tidy(m);
+        if (now - s->tidied_at > TIDY_MS) {
+            m->ops->gateways_tidy(m);
+            s->tidied_at = now;
+        }
     }
     http_server_post(s->app->server, lives_again, s);
 }

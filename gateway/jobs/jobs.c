@@ -58,11 +58,11 @@ static int collect(void *ctx, const struct drive_row *d)
     return collect_id(ctx, &d->id);
 }
 
-/* Takes the list. err: of making it. What is wrong with one drive is not with the others. Returns the first error. */
+/* Takes the list. err: of making it; it is of those that could be reached, then. What is wrong with one drive is not with the others. Returns the first error. */
 static int64_t each_drive(struct jobs *j, const char *what, struct drives *take, int err, int64_t (*job)(struct jobs *j, const struct uuid *drive))
 {
     int64_t first = err;
-    for (size_t i = 0; err == 0 && i < take->n && !j->ending; i++) {
+    for (size_t i = 0; i < take->n && !j->ending; i++) {
         int64_t n = job(j, &take->ids[i]);
         if (n < 0 && n != -ENOENT && first == 0) /* -ENOENT: it is gone */
             first = n;

@@ -294,7 +294,7 @@ struct meta_ops {
     /* For the packing job: up to `limit` bytes of chunks kept in rows, oldest first; then their new place. */
     int (*chunks_inline)(struct meta *m, const struct uuid *drive, uint64_t limit,
                          int (*each)(void *ctx, const struct chunk_row *c), void *ctx);
-    /* Drives that got chunks in rows since then (ns), and perhaps others; one may be named several times. */
+    /* Drives that got chunks in rows since then (ns), and perhaps others; one may be named several times. Where a shard is away, an error, after all drives of the others. */
     int (*inline_drives)(struct meta *m, int64_t since, int (*each)(void *ctx, const struct uuid *drive), void *ctx);
     int (*chunks_moved)(struct meta *m, const struct uuid *drive, const struct chunk_row *c, size_t n);
 
@@ -330,6 +330,7 @@ struct meta_ops {
     int (*uploads_expire)(struct meta *m, int64_t now, unsigned *ret_count);
 
     /* ---- housekeeping ---- */
+    /* Where a shard is away, an error, after all drives of the others. */
     int (*drives_each)(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx);
     /* Forgets changes older than this time (or, keep_max > 0, all but the newest keep_max) and moves oldest_change. */
     int (*changes_trim)(struct meta *m, const struct uuid *drive, int64_t before_ns, uint64_t keep_max);
@@ -351,12 +352,13 @@ struct meta_ops {
     /* ---- gateways that share the store ---- */
     /* Within a writing transaction: the gateway's interest in the drive holds for `ms` from now on. -EACCES: it is shunned. */
     int (*interest_put)(struct meta_tx *tx, const struct uuid *gateway, const char *url, unsigned ms);
-    /* The same for many drives, each under its own lock. ret_seqs[i]: the drive's seq under the lock; UINT64_MAX: not renewed (shunned, or there is no such drive). */
+    /* The same for many drives, each under its own lock. ret_seqs[i]: the drive's seq under the lock; UINT64_MAX: not renewed (shunned, there is no such drive, or it could not be written within a
+       moment). An error only where none was renewed. */
     int (*interests_renew)(struct meta *m, const struct uuid *gateway, const char *url, unsigned ms, const struct uuid *drives, size_t n, uint64_t *ret_seqs);
     /* Forgets the row if it is still the one with this `until`. */
     int (*interest_drop)(struct meta *m, const struct uuid *drive, const struct uuid *gateway, int64_t until);
     int (*interests_drop_all)(struct meta *m, const struct uuid *gateway); /* it ends */
-    /* The gateway lives; to be said every few seconds. */
+    /* The gateway lives; to be said every few seconds. A shard that is away is told another time: what it has of the gateway is promised anew (interests_renew). */
     int (*gateway_heard)(struct meta *m, const struct uuid *gateway);
     /* Others have waited for it in vain: it gets no interest for so long. */
     int (*gateway_shun)(struct meta *m, const struct uuid *gateway, unsigned ms);
@@ -364,9 +366,9 @@ struct meta_ops {
     int (*gateways_tidy)(struct meta *m);
     /* Part of the writing transaction that this thread has open, else by themselves. -ENOENT: there is no such session. */
     int (*mount_get)(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret);
-    int (*mount_put)(struct meta *m, const struct mount_row *r);
+    int (*mount_put)(struct meta *m, const struct mount_row *r); /* its gateway is heard with it, where it never was; the zero one is nobody */
     int (*mount_drop)(struct meta *m, const struct uuid *drive, const struct uuid *session);
-    /* Up to `limit` mounts whose gateway was not heard for `ms`. */
+    /* Up to `limit` mounts whose gateway was not heard for `ms`, where it could have been: not in a shard that was away during that time. */
     int (*mounts_orphaned)(struct meta *m, unsigned ms, unsigned limit, int (*each)(void *ctx, const struct mount_row *r), void *ctx);
 
     /* ---- every row of a drive, in the order of its key, for checks; within a snapshot; each ends it by returning non-zero ---- */

@@ -209,11 +209,15 @@ static void a_mount_is_an_orphan_when_its_gateway_is_silent(void **state)
 {
     struct fixture *f = *state;
     struct uuid a = fresh();
-    struct mount_row m = mount_of(f, &a), found;
-    assert_int_equal(CALL(f, mount_put, &m), 0);
-    assert_int_equal(orphans(f, &m, 60000).found, 1); /* it was never heard */
-    assert_int_equal(CALL(f, mount_get, &m.drive, &m.session, &found), 0);
+    struct uuid nobody = {{0}};
+    struct mount_row m = mount_of(f, &a), lost = mount_of(f, &nobody), found;
+    assert_int_equal(CALL(f, mount_put, &lost), 0);
+    assert_int_equal(orphans(f, &lost, 60000).found, 1);
+    assert_int_equal(CALL(f, mount_get, &lost.drive, &lost.session, &found), 0);
     assert_true(found.silent == INT64_MAX);
+    assert_int_equal(CALL(f, mount_drop, &lost.drive, &lost.session), 0);
+    assert_int_equal(CALL(f, mount_put, &m), 0);
+    assert_int_equal(orphans(f, &m, 60000).found, 0); /* it is heard with the mount, though it said nothing yet */
     assert_int_equal(CALL(f, gateway_heard, &a), 0);
     assert_int_equal(orphans(f, &m, 60000).found, 0);
     assert_int_equal(CALL(f, mount_get, &m.drive, &m.session, &found), 0);

@@ -1,7 +1,8 @@
 /* What only PostgreSQL does: round trips, connections that break, a commit whose end is not seen, another timeline. On a real server ($CAIRN_TEST_META). */
 #include "tests/ports/meta_fixture.h"
 
-#include "gateway/adapters/pg_conn.h"
+#include "common/clock.h"
+#include "gateway/adapters/meta_postgres.h"
 #include "gateway/core/drive_queue.h"
 
 #include <arpa/inet.h>
@@ -274,6 +275,44 @@ static void a_renewed_interest_starts_a_generation(void **state)
     done(tx);
 }
 
+/* The statement goes out on a connection of the former timeline, and runs on the new one. */
+static void a_renewal_that_was_sent_again_knows_where_it_runs(void **state)
+{
+    struct fixture *f = *state;
+    struct uuid gateway;
+    uint64_t seq;
+    uuid_new(&gateway);
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, &f->drive.id, 1, &seq), 0);
+    sql(f, "UPDATE drive SET lineage = '1:00000001'");
+    for (struct pg_conn *c = postgres_of(f->m)->catalogue->idle; c; c = c->next)
+        strcpy(c->lineage, "1:00000001");
+    end_connections(f);
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, &f->drive.id, 1, &seq), 0);
+    assert_int_equal(seq, UINT64_C(2) << 40);
+}
+
+static void a_drive_whose_row_is_held_keeps_no_other_waiting(void **state)
+{
+    struct fixture *f = *state;
+    struct drive_row second = {.owner = f->user.id, .name = "second"};
+    struct uuid gateway;
+    uint64_t seqs[2];
+    uuid_new(&gateway);
+    uuid_new(&second.id);
+    assert_int_equal(CALL(f, drive_add, &second), 0);
+    PGconn *holder = PQconnectdb(f->url);
+    PQclear(PQexec(holder, "BEGIN; SELECT 1 FROM drive WHERE name = 'home' FOR UPDATE"));
+    int64_t before = clock_boot_ms();
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, (struct uuid[]){f->drive.id, second.id}, 2, seqs), 0);
+    assert_true(clock_boot_ms() - before < 2000); /* else the others' promises would end */
+    assert_true(seqs[0] == UINT64_MAX);
+    assert_true(seqs[1] != UINT64_MAX);
+    PQclear(PQexec(holder, "COMMIT"));
+    PQfinish(holder);
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, &f->drive.id, 1, seqs), 0);
+    assert_true(seqs[0] != UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +325,8 @@ int main(void)
         TEST(a_statement_whose_answer_was_lost_may_have_been_done),
         TEST(another_timeline_starts_a_generation),
         TEST(a_renewed_interest_starts_a_generation),
+        TEST(a_renewal_that_was_sent_again_knows_where_it_runs),
+        TEST(a_drive_whose_row_is_held_keeps_no_other_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,6 +120,149 @@ static void what_a_broken_move_left_is_not_seen(void **state)
     two_fini(&t);
 }
 
+/* ---- one that is away ---- */
+
+static void run_sql(const char *url, const char *text)
+{
+    PGconn *c = PQconnectdb(url);
+    PGresult *res = PQexec(c, text);
+    ExecStatusType status = PQresultStatus(res);
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", text, PQerrorMessage(c));
+    PQclear(res);
+    PQfinish(c);
+}
+
+static void take_away(const struct fixture *f, const struct fresh_meta *shard)
+{
+    const char *name = strrchr(shard->url, '/') + 1;
+    CLEANUP_FREE char *refuse = mem_printf("ALTER DATABASE %s ALLOW_CONNECTIONS false", name);
+    CLEANUP_FREE char *end = mem_printf("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '%s'", name);
+    run_sql(f->url, refuse);
+    run_sql(f->url, end);
+}
+
+static struct drive_row add_elsewhere(struct fixture *f, const char *owner)
+{
+    struct user_row u = f->user;
+    uuid_new(&u.id);
+    strcpy(u.name, owner);
+    assert_int_equal(CALL(f, user_add, &u), 0);
+    return add_drive(f, &u.id, "theirs");
+}
+
+static int count_ids(void *ctx, const struct uuid *drive)
+{
+    (void)drive;
+    ++*(int *)ctx;
+    return 0;
+}
+
+static int count_mounts(void *ctx, const struct mount_row *r)
+{
+    (void)r;
+    ++*(int *)ctx;
+    return 0;
+}
+
+/* Drives in main, in "two", which goes away, and in "three". */
+struct three {
+    struct two t;
+    struct fresh_meta third;
+    struct drive_row in_two, in_three;
+};
+
+static void three_init(struct three *t, struct fixture *f)
+{
+    two_init(&t->t, f);
+    t->in_two = add_elsewhere(f, "b");
+    fresh_meta_init(&t->third);
+    assert_int_equal(CALL(f, shard_add, "three", t->third.url), 0);
+    t->in_three = add_elsewhere(f, "c");
+    CLEANUP_BUF struct buf b = {0};
+    assert_string_equal(shards_of(f, &b), "main:1 three:1 two:1 ");
+}
+
+static void three_fini(struct three *t)
+{
+    two_fini(&t->t);
+    fresh_meta_fini(&t->third);
+}
+
+static void one_that_is_away_keeps_the_others_from_nothing(void **state)
+{
+    struct three t;
+    struct fixture *f = *state;
+    struct uuid gateway;
+    uint64_t seqs[3];
+    int n = 0;
+    unsigned found;
+    struct pending_row over;
+    three_init(&t, f);
+    struct pending_row p = {.drive = t.in_three.id, .user = f->user.id, .chunk = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .pack = "pack/x"}, .expires = 1};
+    struct chunk_row c = {.hash = hash_of("y"), .size = 1, .stored_size = 1, .bytes = "y"};
+    assert_int_equal(CALL(f, pendings_add, &p, 1), 0);
+    assert_int_equal(CALL(f, chunks_add, &t.in_three.id, &c, 1), 0);
+    take_away(f, &t.t.second);
+    uuid_new(&gateway);
+    assert_int_equal(CALL(f, gateway_heard, &gateway), 0);
+    const struct uuid drives[] = {t.in_two.id, f->drive.id, t.in_three.id};
+    assert_int_equal(CALL(f, interests_renew, &gateway, "http://a:1", 3000, drives, 3, seqs), 0);
+    assert_true(seqs[0] == UINT64_MAX);
+    assert_true(seqs[1] != UINT64_MAX && seqs[2] != UINT64_MAX);
+    assert_int_equal(CALL(f, drives_each, count, &n), -EHOSTUNREACH); /* in the order of their ids */
+    assert_int_equal(n, 2);
+    assert_int_equal(CALL(f, pendings_over, 2, 10, &over, &found), 0);
+    assert_int_equal(found, 1);
+    n = 0;
+    assert_int_equal(CALL(f, inline_drives, 0, count_ids, &n), -EHOSTUNREACH);
+    assert_int_equal(n, 1);
+    three_fini(&t);
+}
+
+static void an_upload_is_found_in_a_shard_that_is_new(void **state)
+{
+    struct three t;
+    struct fixture *f = *state;
+    struct meta *other; /* another gateway, which has met no shard yet */
+    assert_int_equal(meta_open(f->url, &other), 0);
+    three_init(&t, f);
+    struct upload_row u = {.user = f->user.id, .drive = t.in_three.id, .parent = 1, .name = "a", .chunk_size = 1, .state = 'a', .expires = 100}, found;
+    uuid_new(&u.id);
+    assert_int_equal(CALL(f, upload_add, &u), 0);
+    sleep(1); /* the shards were read just now */
+    assert_int_equal(other->ops->upload_get(other, &u.id, &found), 0);
+    upload_row_fini(&found);
+    take_away(f, &t.t.second);
+    assert_int_equal(other->ops->upload_get(other, &u.id, &found), 0);
+    upload_row_fini(&found);
+    uuid_new(&u.id);
+    assert_int_equal(other->ops->upload_get(other, &u.id, &found), -EHOSTUNREACH); /* who knows */
+    other->ops->free(other);
+    three_fini(&t);
+}
+
+static void who_could_not_be_heard_is_not_taken_for_dead(void **state)
+{
+    struct fixture *f = *state;
+    struct mount_row r = {.drive = f->drive.id, .user = f->user.id};
+    struct uuid gateway;
+    int n = 0;
+    uuid_new(&r.session);
+    uuid_new(&r.gateway);
+    uuid_new(&gateway);
+    assert_int_equal(CALL(f, mount_put, &r), 0);
+    run_sql(f->url, "UPDATE gateway SET heard = 1");
+    assert_int_equal(CALL(f, mounts_orphaned, 1000, 10, count_mounts, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(CALL(f, gateway_heard, &gateway), 0); /* the database is there (again) since just now */
+    assert_int_equal(CALL(f, mounts_orphaned, 1000, 10, count_mounts, &n), 0);
+    assert_int_equal(n, 1);
+    sleep(1);
+    assert_int_equal(CALL(f, mounts_orphaned, 1000, 10, count_mounts, &n), 0);
+    assert_int_equal(n, 2);
+}
+
 /* ---- moving ---- */
 
 static void at_once(void *pool, void (*fn)(void *), void *arg)
@@ -296,6 +439,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_owners_drives_stay_together),
         TEST(what_a_broken_move_left_is_not_seen),
+        TEST(one_that_is_away_keeps_the_others_from_nothing),
+        TEST(an_upload_is_found_in_a_shard_that_is_new),
+        TEST(who_could_not_be_heard_is_not_taken_for_dead),
         TEST(a_drive_moves_while_it_is_written_to),
         TEST(a_drive_has_one_move_at_a_time),
     };
