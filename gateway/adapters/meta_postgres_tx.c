@@ -308,7 +308,7 @@ static int look(struct pg_conn *c, const struct postgres_tx *tx)
     pg_put_id(&q, &tx->base.drive.id);
     pg_put_id(&q, &tx->id);
     int err = pg_one(&q);
-    return err == -ENOENT ? -EAGAIN : err == -EAGAIN ? -EHOSTUNREACH : err;
+    return err == -ENOENT ? -EAGAIN : err ? -EHOSTUNREACH : 0;
 }
 
 static int resolve(struct postgres_tx *tx)

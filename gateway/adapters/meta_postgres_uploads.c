@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#define AT_ONCE 10000
 #define KEPT_NS (INT64_C(7) * 24 * 3600 * 1000000000) /* how long one that has ended can still be asked about */
 
 #define UPLOAD_COLUMNS                                                                                                             \
@@ -236,23 +237,37 @@ struct expiry {
     unsigned count;
 };
 
+/* Some at a time, so that none of the statements takes long: $1 a time, $2 how many. */
+static int in_steps(struct pg_conn *c, const char *sql, int64_t before)
+{
+    int err = 0;
+    for (bool more = true; more && !err;) {
+        CLEANUP(pg_query_end) struct pg_query q = pg_query_begin(c, sql);
+        pg_put_int(&q, before);
+        pg_put_int(&q, AT_ONCE);
+        err = pg_run(&q);
+        more = pg_changes(&q) > 0;
+    }
+    return err;
+}
+
 static int expire_in(struct meta *m, size_t shard, void *ctx)
 {
+    static const char empty[] =
+        "DELETE FROM upload_chunk k USING (SELECT c.drive, c.upload, c.n FROM upload_session s JOIN upload_chunk c ON c.drive = s.drive AND c.upload = s.id "
+        "WHERE s.expires <= $1 AND s.state <> 'a' LIMIT $2) g WHERE k.drive = g.drive AND k.upload = g.upload AND k.n = g.n";
+    static const char forget[] =
+        "DELETE FROM upload_session s USING (SELECT drive, id FROM upload_session WHERE expires <= $1 ORDER BY expires LIMIT $2) g WHERE s.drive = g.drive AND s.id = g.id";
     struct expiry *e = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(expire, c, "UPDATE upload_session SET state = 'e' WHERE expires <= $1 AND state = 'a'");
-    PG_QUERY(empty, c,
-             "DELETE FROM upload_chunk k USING upload_session s WHERE s.expires <= $1 AND s.state <> 'a' AND k.drive = s.drive AND k.upload = s.id");
-    PG_QUERY(forget, c, "DELETE FROM upload_session WHERE expires <= $1");
     pg_put_int(&expire, e->now);
-    pg_put_int(&empty, e->now);
-    pg_put_int(&forget, e->now - KEPT_NS);
     int err = pg_run(&expire);
     if (err)
         return err;
     e->count += (unsigned)pg_changes(&expire);
-    err = pg_run(&empty);
-    return err ? err : pg_run(&forget);
+    err = in_steps(c, empty, e->now);
+    return err ? err : in_steps(c, forget, e->now - KEPT_NS);
 }
 
 int postgres_uploads_expire(struct meta *m, int64_t now, unsigned *ret_count)

@@ -36,7 +36,7 @@ int pg_state_errno(const char *state)
         const char *state; /* or the class, its first two characters */
         int err;
     } table[] = {
-        {"40001", -EAGAIN},      {"40P01", -EAGAIN},      {"55P03", -EAGAIN},      {"57014", -EAGAIN},      {"23505", -EEXIST}, {"25P02", -EAGAIN},
+        {"40001", -EAGAIN},      {"40P01", -EAGAIN},      {"55P03", -EAGAIN},      {"57014", -ETIMEDOUT},      {"23505", -EEXIST}, {"25P02", -EAGAIN},
         {"25P03", -EAGAIN},      {"25006", -EHOSTUNREACH}, {"57P01", -EHOSTUNREACH}, {"57P02", -EHOSTUNREACH}, {"57P03", -EHOSTUNREACH}, {"53300", -EHOSTUNREACH},
         {"53100", -ENOSPC},      {"53200", -ENOMEM},      {"08", -EHOSTUNREACH},
     };
@@ -91,6 +91,7 @@ static int connect_to(struct pg_conn *c)
     int64_t now = clock_boot_ms();
     if (now < atomic_load(&c->pool->away_until))
         return -EHOSTUNREACH;
+    c->epoch = atomic_load(&c->pool->epoch);
     PGconn *pq = PQconnectdbParams(keys, values, 1);
     int err = PQstatus(pq) == CONNECTION_OK ? settle(c, pq) : refuse(pq, "cannot connect");
     if (err) {
@@ -157,19 +158,32 @@ void pg_pool_free(struct pg_pool *p)
     free(p);
 }
 
+static bool is_old(const struct pg_conn *c)
+{
+    return c->epoch != atomic_load(&c->pool->epoch);
+}
+
+static struct pg_conn *take_idle(struct pg_pool *p)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->lock);
+    struct pg_conn *c = p->idle;
+    if (c) {
+        p->idle = c->next;
+        p->n_idle--;
+    }
+    return c;
+}
+
 struct pg_conn *pg_conn_get(struct pg_pool *p, int *ret_err)
 {
+    struct pg_conn *c;
     *ret_err = 0;
-    {
-        ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->lock);
-        struct pg_conn *c = p->idle;
-        if (c) {
-            p->idle = c->next;
-            p->n_idle--;
+    while ((c = take_idle(p)) != NULL) {
+        if (!is_old(c))
             return c;
-        }
+        conn_free(c);
     }
-    struct pg_conn *c = mem_alloc(sizeof *c);
+    c = mem_alloc(sizeof *c);
     c->pool = p;
     *ret_err = connect_to(c);
     if (!*ret_err)
@@ -185,7 +199,7 @@ void pg_conn_put(struct pg_conn *c)
     struct pg_pool *p = c->pool;
     c->failed = 0;
     c->in_tx = c->writing = false;
-    if (c->pq && c->n_sent == 0) {
+    if (c->pq && c->n_sent == 0 && !is_old(c)) {
         ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->lock);
         if (p->n_idle < IDLE_MAX) {
             c->next = p->idle;
@@ -299,6 +313,15 @@ static int read_all(struct pg_conn *c, int *first)
     return err;
 }
 
+/* One whose transaction idled for too long (-EAGAIN) is broken alone. */
+static void found_broken(struct pg_conn *c, int err)
+{
+    unsigned epoch = c->epoch;
+    if (err == -EHOSTUNREACH)
+        atomic_compare_exchange_strong(&c->pool->epoch, &epoch, epoch + 1);
+    pg_conn_drop(c);
+}
+
 int pg_wait(struct pg_conn *c)
 {
     if (!c->pq) {
@@ -308,14 +331,13 @@ int pg_wait(struct pg_conn *c)
     int first = 0;
     atomic_fetch_add_explicit(&round_trips, 1, memory_order_relaxed);
     int lost = PQpipelineSync(c->pq) == 1 ? read_all(c, &first) : -EHOSTUNREACH;
-    if (lost) {
+    if (lost)
         forget_sent(c, first ? first : lost);
-        if (!first)
-            first = lost;
-    }
+    if (!first)
+        first = lost;
     c->n_sent = 0;
     if (lost || first == -EHOSTUNREACH)
-        pg_conn_drop(c);
+        found_broken(c, first);
     pg_fail(c, first);
     return first;
 }

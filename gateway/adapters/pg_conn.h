@@ -4,7 +4,7 @@
    is one round trip for all that were sent since the last one. Of those that nobody reads (pg_later) the first failure is kept, and comes out of the next pg_wait.
 
    Errors are negative errnos: -EAGAIN (serialisation failure, deadlock, lock time-out, a connection lost where nothing can have been committed: do the transaction again),
-   -EHOSTUNREACH (no server, or none that takes writes), -EEXIST (a key is taken), -ENOSPC, -EIO (anything else, logged). */
+   -ETIMEDOUT (the statement took too long, and would again), -EHOSTUNREACH (no server, or none that takes writes), -EEXIST (a key is taken), -ENOSPC, -EIO (anything else, logged). */
 #ifndef CAIRN_GATEWAY_ADAPTERS_PG_CONN_H
 #define CAIRN_GATEWAY_ADAPTERS_PG_CONN_H
 #include "common/buf.h"
@@ -35,6 +35,7 @@ struct pg_conn {
     size_t n_sent, cap_sent;
     int failed;     /* of the transaction at hand: the first error in it; it can only be rolled back */
     bool in_tx, writing; /* writing: nothing is committed yet, so a lost connection is one more reason to do it again */
+    unsigned epoch; /* of the pool, when it was connected */
     unsigned stale; /* results of a transaction's end that nobody waited for */
 };
 
@@ -43,6 +44,7 @@ struct pg_pool {
     pthread_mutex_t lock; /* guards idle and n_idle; a leaf */
     struct pg_conn *idle;
     unsigned n_idle;
+    atomic_uint epoch; /* raised when a connection is found broken: the older ones are then, most likely, too */
     _Atomic int64_t away_until; /* boot ms: no server was found, so nobody tries before */
 };
 /* Opens no connection yet. url: postgres://… as libpq understands it, several hosts too; copied. */

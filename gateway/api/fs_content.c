@@ -279,7 +279,7 @@ static int read_file(struct reading *r, const struct want *w)
         err = -EACCES;
     if (err == 0)
         err = read_map(r, w, &v);
-    if (err == -EHOSTUNREACH || err == -EAGAIN)
+    if (err == -EHOSTUNREACH || err == -EAGAIN || err == -ETIMEDOUT)
         return err;
     if (err) {
         jout_u64(r->files, "version", w->version);

@@ -74,7 +74,7 @@ static int run_in(struct meta_tx *tx, struct rows *rows, struct drive_work *work
     *ret_work = false;
     for (w = works; w; w = w->next) {
         w->error = w->prepare ? w->prepare(w, tx) : 0;
-        if (w->error == -EAGAIN || w->error == -EHOSTUNREACH)
+        if (w->error == -EAGAIN || w->error == -EHOSTUNREACH || w->error == -ETIMEDOUT)
             return w->error; /* of the store, not of the work */
         if (w->error)
             continue;

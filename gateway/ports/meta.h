@@ -2,7 +2,7 @@
 
    A `struct meta` may be used by any worker thread; calls block; none is made on the event loop.
    All functions return 0 or a negative errno: -ENOENT, -EEXIST, -EAGAIN (serialisation: do the transaction again),
-   -EHOSTUNREACH (the database is away), -EIO. Strings in results are owned by the caller (free them with the
+   -ETIMEDOUT (it takes too long), -EHOSTUNREACH (the database is away), -EIO. Strings in results are owned by the caller (free them with the
    matching _fini). */
 #ifndef CAIRN_GATEWAY_PORTS_META_H
 #define CAIRN_GATEWAY_PORTS_META_H

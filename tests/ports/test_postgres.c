@@ -226,6 +226,45 @@ static void a_statement_whose_answer_was_lost_may_have_been_done(void **state)
     assert_string_equal(now.pack, "pack/1");
 }
 
+static void *cancel_them(void *f)
+{
+    wait_until_it_commits(f);
+    sql(f, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'");
+    return NULL;
+}
+
+/* As by statement_timeout, which is long. */
+static void a_statement_that_takes_too_long_is_not_run_again(void **state)
+{
+    struct fixture *f = *state;
+    struct chunk_row small = inline_chunk("abc"), packed = {.hash = small.hash, .stored_size = 3, .pack = "pack/1"};
+    pthread_t t;
+    assert_int_equal(CALL(f, chunks_add, &f->drive.id, &small, 1), 0);
+    sql(f, "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;"
+           "CREATE TRIGGER slow BEFORE UPDATE ON chunk FOR EACH STATEMENT EXECUTE FUNCTION slow()");
+    assert_int_equal(pthread_create(&t, NULL, cancel_them, f), 0);
+    assert_int_equal(CALL(f, chunks_moved, &f->drive.id, &packed, 1), -ETIMEDOUT);
+    pthread_join(t, NULL);
+}
+
+#define KEPT 8 /* connections */
+
+static void one_that_is_found_broken_takes_the_others_along(void **state)
+{
+    struct fixture *f = *state;
+    struct meta_tx *txs[KEPT];
+    struct pending_row p = {.drive = f->drive.id, .user = f->user.id, .chunk = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .pack = "pack/x"}, .expires = 10};
+    int settled;
+    assert_int_equal(CALL(f, pendings_add, &p, 1), 0);
+    for (size_t i = 0; i < KEPT; i++)
+        txs[i] = snapshot(f);
+    for (size_t i = 0; i < KEPT; i++)
+        done(txs[i]);
+    end_connections(f);
+    assert_int_equal(CALL(f, pendings_settle, &p, 1, 5, &settled), 0); /* it has few tries */
+    assert_int_equal(settled, 0);
+}
+
 /* ---- another timeline ---- */
 
 static void another_timeline_starts_a_generation(void **state)
@@ -323,6 +362,8 @@ int main(void)
         TEST(a_commit_that_was_ended_has_not_happened),
         TEST(a_commit_whose_end_was_not_seen_is_looked_up),
         TEST(a_statement_whose_answer_was_lost_may_have_been_done),
+        TEST(a_statement_that_takes_too_long_is_not_run_again),
+        TEST(one_that_is_found_broken_takes_the_others_along),
         TEST(another_timeline_starts_a_generation),
         TEST(a_renewed_interest_starts_a_generation),
         TEST(a_renewal_that_was_sent_again_knows_where_it_runs),
