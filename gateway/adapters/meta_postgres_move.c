@@ -269,17 +269,20 @@ static int copy_gateways(struct move *m)
     return err ? err : run(m->to, "INSERT INTO gateway (id, heard, shunned) SELECT id, heard, shunned FROM moved_gateway ON CONFLICT (id) DO NOTHING");
 }
 
+/* While writers wait: if one of the servers cannot be heard, or this process, the other lets go by itself. */
+#define BEGIN_LOCKED "BEGIN; SET LOCAL statement_timeout = '20s'; SET LOCAL idle_in_transaction_session_timeout = '20s'"
+
 static int copy_rest(struct move *m)
 {
     char *there;
     CLEANUP_FREE char *lock = mem_printf("SELECT 1 FROM drive WHERE id = '%s' FOR UPDATE", m->drive);
-    int err = run(m->from, "BEGIN");
+    int err = run(m->from, BEGIN_LOCKED);
     if (!err)
         err = read_row(m->from, lock, &there, 1);
     if (err)
         return err;
     free(there);
-    err = run(m->to, "BEGIN");
+    err = run(m->to, BEGIN_LOCKED);
     for (size_t i = 0; i < COUNT(large) && !err; i++)
         err = copy_changed(m, large[i]);
     for (size_t i = 0; i < COUNT(small) && !err; i++)
@@ -364,7 +367,7 @@ static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, 
 
 static PGconn *connect_to(struct pg_pool *p)
 {
-    PGconn *c = PQconnectdb(p->url);
+    PGconn *c = pg_plain(p->url);
     if (PQstatus(c) == CONNECTION_OK && run(c, "SET client_min_messages = error; SET lock_timeout = '30s'; SET enable_seqscan = off; SET tcp_keepalives_idle = 30; "
                                                "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3") == 0)
         return c;

@@ -12,6 +12,7 @@
 
 #define CONNECT_S "3"     /* per host */
 #define ANSWER_MS 20000   /* beyond the server's own time-outs, for one that is frozen or behind a cut cable */
+#define SETTLE_MS 5000
 #define AWAY_MS 250
 #define IDLE_MAX 64
 
@@ -71,36 +72,76 @@ static int refuse(PGconn *pq, const char *what)
     return -EHOSTUNREACH;
 }
 
-static int settle(struct pg_conn *c, PGconn *pq)
+/* Until there is something to read, sending meanwhile. */
+static int wait_readable(struct pg_conn *c, int64_t deadline)
 {
-    PGresult *res = PQexec(pq, settings);
-    int err = PQresultStatus(res) == PGRES_TUPLES_OK ? 0 : refuse(pq, "setting up a connection");
-    if (!err)
+    for (;;) {
+        int unsent = PQflush(c->pq);
+        if (unsent < 0)
+            return -EHOSTUNREACH;
+        if (!PQisBusy(c->pq))
+            return 0;
+        int64_t left = deadline - clock_boot_ms();
+        struct pollfd p = {.fd = PQsocket(c->pq), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
+        int n = left > 0 ? poll(&p, 1, (int)left) : 0;
+        if (n == 0) {
+            log_warn("database: no answer in time");
+            return -EHOSTUNREACH;
+        }
+        if (n < 0 && errno != EINTR)
+            return -EHOSTUNREACH;
+        if (n > 0 && p.revents & (POLLIN | POLLHUP | POLLERR) && !PQconsumeInput(c->pq))
+            return -EHOSTUNREACH;
+    }
+}
+
+PGconn *pg_plain(const char *url)
+{
+    const char *const keys[] = {"connect_timeout", "target_session_attrs", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+                                "fallback_application_name", "client_encoding", "dbname", NULL};
+    const char *const values[] = {CONNECT_S, "read-write", "5", "3", "3", "10000", "cairn-gateway", "UTF8", url, NULL};
+    return PQconnectdbParams(keys, values, 1);
+}
+
+/* Whatever a server does that takes connections and then says nothing. */
+static int settle(struct pg_conn *c)
+{
+    int64_t deadline = clock_boot_ms() + SETTLE_MS;
+    PGresult *res = NULL;
+    int err = PQsetnonblocking(c->pq, 1) == 0 && PQsendQuery(c->pq, settings) == 1 ? 0 : -EHOSTUNREACH;
+    for (bool more = true; more && !err;) {
+        err = wait_readable(c, deadline);
+        PGresult *next = err ? NULL : PQgetResult(c->pq);
+        more = next != NULL;
+        if (more) {
+            PQclear(res);
+            res = next;
+        }
+    }
+    if (!err && PQresultStatus(res) == PGRES_TUPLES_OK)
         snprintf(c->lineage, sizeof c->lineage, "%s", PQgetvalue(res, 0, 0));
+    else
+        err = -EHOSTUNREACH;
     PQclear(res);
-    if (!err && (PQenterPipelineMode(pq) != 1 || PQsetnonblocking(pq, 1) != 0))
-        err = refuse(pq, "setting up a connection");
+    if (err || PQenterPipelineMode(c->pq) != 1)
+        err = refuse(c->pq, "setting up a connection");
     return err;
 }
 
 static int connect_to(struct pg_conn *c)
 {
-    const char *const keys[] = {"connect_timeout", "target_session_attrs", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                                "fallback_application_name", "client_encoding", "dbname", NULL};
-    const char *const values[] = {CONNECT_S, "read-write", "5", "3", "3", "10000", "cairn-gateway", "UTF8", c->pool->url, NULL};
     int64_t now = clock_boot_ms();
     if (now < atomic_load(&c->pool->away_until))
         return -EHOSTUNREACH;
     c->epoch = atomic_load(&c->pool->epoch);
-    PGconn *pq = PQconnectdbParams(keys, values, 1);
-    int err = PQstatus(pq) == CONNECTION_OK ? settle(c, pq) : refuse(pq, "cannot connect");
+    c->pq = pg_plain(c->pool->url);
+    int err = PQstatus(c->pq) == CONNECTION_OK ? settle(c) : refuse(c->pq, "cannot connect");
     if (err) {
-        PQfinish(pq);
+        PQfinish(c->pq);
+        c->pq = NULL;
         atomic_store(&c->pool->away_until, clock_boot_ms() + AWAY_MS);
-        return err;
     }
-    c->pq = pq;
-    return 0;
+    return err;
 }
 
 static void forget_sent(struct pg_conn *c, int err)
@@ -212,29 +253,6 @@ void pg_conn_put(struct pg_conn *c)
 }
 
 /* ---- the pipeline ---- */
-
-/* Until there is something to read, sending meanwhile. */
-static int wait_readable(struct pg_conn *c, int64_t deadline)
-{
-    for (;;) {
-        int unsent = PQflush(c->pq);
-        if (unsent < 0)
-            return -EHOSTUNREACH;
-        if (!PQisBusy(c->pq))
-            return 0;
-        int64_t left = deadline - clock_boot_ms();
-        struct pollfd p = {.fd = PQsocket(c->pq), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
-        int n = left > 0 ? poll(&p, 1, (int)left) : 0;
-        if (n == 0) {
-            log_warn("database: no answer within %d s", ANSWER_MS / 1000);
-            return -EHOSTUNREACH;
-        }
-        if (n < 0 && errno != EINTR)
-            return -EHOSTUNREACH;
-        if (n > 0 && p.revents & (POLLIN | POLLHUP | POLLERR) && !PQconsumeInput(c->pq))
-            return -EHOSTUNREACH;
-    }
-}
 
 /* The next result that is one, NULLs between them left out. */
 static int next_result(struct pg_conn *c, int64_t deadline, PGresult **ret)

@@ -58,6 +58,9 @@ void pg_conn_put(struct pg_conn *c); /* back into the pool; closed where it is b
 int pg_conn_again(struct pg_conn *c);
 void pg_conn_drop(struct pg_conn *c); /* closes it: it is lost */
 
+/* A connection outside of the pool, without pipelines and time-outs of statements; PQstatus says whether it is one. */
+PGconn *pg_plain(const char *url);
+
 /* Sends the batch, and reads the result of each that was sent. 0, or the first error among them. */
 int pg_wait(struct pg_conn *c);
 /* So that a transaction's end needs no waiting: what comes back is read, and forgotten, with the next pg_wait. */

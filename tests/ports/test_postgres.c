@@ -265,6 +265,46 @@ static void one_that_is_found_broken_takes_the_others_along(void **state)
     assert_int_equal(settled, 0);
 }
 
+/* Lets one in, and says nothing any more. */
+static void *be_silent(void *arg)
+{
+    static const char hello[] = "R\0\0\0\x08\0\0\0\0"
+                                "S\0\0\0\x18server_version\x00" "17.0\0"
+                                "S\0\0\0\x26" "default_transaction_read_only\0off\0"
+                                "S\0\0\0\x17in_hot_standby\0off\0"
+                                "Z\0\0\0\x05I";
+    char startup[1024];
+    int fd = accept(*(int *)arg, NULL, NULL);
+    assert_true(read(fd, startup, sizeof startup) > 0);
+    assert_int_equal(write(fd, hello, sizeof hello - 1), sizeof hello - 1);
+    while (read(fd, startup, sizeof startup) > 0)
+        ;
+    close(fd);
+    return NULL;
+}
+
+static void a_server_that_says_nothing_is_given_up(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    pthread_t t;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), err;
+    (void)state;
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    assert_int_equal(pthread_create(&t, NULL, be_silent, &fd), 0);
+    CLEANUP_FREE char *url = mem_printf("postgres://u@127.0.0.1:%d/d?sslmode=disable&gssencmode=disable", ntohs(a.sin_port));
+    struct pg_pool *pool = pg_pool_new(url);
+    int64_t before = clock_boot_ms();
+    assert_null(pg_conn_get(pool, &err));
+    assert_int_equal(err, -EHOSTUNREACH);
+    assert_true(clock_boot_ms() - before >= 1000); /* it was let in */
+    pg_pool_free(pool);
+    pthread_join(t, NULL);
+    close(fd);
+}
+
 /* ---- another timeline ---- */
 
 static void another_timeline_starts_a_generation(void **state)
@@ -364,6 +404,7 @@ int main(void)
         TEST(a_statement_whose_answer_was_lost_may_have_been_done),
         TEST(a_statement_that_takes_too_long_is_not_run_again),
         TEST(one_that_is_found_broken_takes_the_others_along),
+        TEST(a_server_that_says_nothing_is_given_up),
         TEST(another_timeline_starts_a_generation),
         TEST(a_renewed_interest_starts_a_generation),
         TEST(a_renewal_that_was_sent_again_knows_where_it_runs),
