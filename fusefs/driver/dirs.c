@@ -155,17 +155,14 @@ static size_t add_plus(fuse_req_t req, struct mount *m, struct handle *h, const 
     return fuse_add_direntry_plus(req, p, room, e->name, &param, next);
 }
 
-static void read_dir(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+/* As many entries from `off` on as fit into buf[size]: their bytes, or a negative errno. */
+static ssize_t fill(fuse_req_t req, struct handle *h, char *buf, size_t size, off_t off, bool plus)
 {
     struct mount *m = mount_of(req);
-    struct handle *h = handle_of(fi);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     int err = off == 0 || !h->listed ? snapshot(m, h) : 0;
-    if (err) {
-        fuse_reply_err(req, -err);
-        return;
-    }
-    CLEANUP_FREE char *buf = mem_alloc_raw(size);
+    if (err)
+        return err;
     size_t used = 0;
     struct listing_entry dots;
     const struct listing_entry *e;
@@ -177,7 +174,21 @@ static void read_dir(fuse_req_t req, size_t size, off_t off, struct fuse_file_in
             break;
         used += n;
     }
-    fuse_reply_buf(req, buf, used);
+    return (ssize_t)used;
+}
+
+void mount_reply_listing(fuse_req_t req, const char *buf, ssize_t used)
+{
+    if (used < 0)
+        fuse_reply_err(req, (int)-used);
+    else
+        fuse_reply_buf(req, buf, (size_t)used);
+}
+
+static void read_dir(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+{
+    CLEANUP_FREE char *buf = mem_alloc_raw(size);
+    mount_reply_listing(req, buf, fill(req, handle_of(fi), buf, size, off, plus));
 }
 
 void dirs_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t off, struct fuse_file_info *fi)

@@ -448,20 +448,16 @@ static int list(struct mount *m, const struct hnode *n, struct listing *ret)
     return err;
 }
 
-void history_readdir(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+/* As many entries from `off` on as fit into buf[size]: their bytes, or a negative errno. */
+static ssize_t fill(fuse_req_t req, struct handle *h, char *buf, size_t size, off_t off, bool plus)
 {
-    struct mount *m = mount_of(req);
-    struct handle *h = handle_of(fi);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     if (!h->listed) {
-        int err = list(m, hnode_of((fuse_ino_t)h->listing.ino), &h->listing);
+        int err = list(mount_of(req), hnode_of((fuse_ino_t)h->listing.ino), &h->listing);
         h->listed = true;
-        if (err) {
-            fuse_reply_err(req, -err);
-            return;
-        }
+        if (err)
+            return err;
     }
-    CLEANUP_FREE char *buf = mem_alloc_raw(size);
     size_t used = 0;
     for (size_t at = (size_t)off; at < h->listing.n; at++) {
         const struct listing_entry *e = &h->listing.entries[at];
@@ -472,7 +468,13 @@ void history_readdir(fuse_req_t req, size_t size, off_t off, struct fuse_file_in
             break;
         used += n;
     }
-    fuse_reply_buf(req, buf, used);
+    return (ssize_t)used;
+}
+
+void history_readdir(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+{
+    CLEANUP_FREE char *buf = mem_alloc_raw(size);
+    mount_reply_listing(req, buf, fill(req, handle_of(fi), buf, size, off, plus));
 }
 
 void history_readlink(fuse_req_t req, fuse_ino_t id)

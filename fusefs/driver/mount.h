@@ -126,7 +126,8 @@ static inline int mount_errno(ssize_t err)
 /* Who asks for one name of a directory after the other is given them all: true where that was done just now, so that the replica may know by now. */
 bool mount_list_ahead(struct mount *m, struct node *dir);
 int mount_list(struct mount *m, struct node *dir); /* makes the replica's listing of it complete */
-/* Entries for fuse_reply_buf, used by history.c as well. */
+/* Answers with entries: their bytes, or a negative errno. With the answer the handle may be gone: its lock, above all, is not held any more. */
+void mount_reply_listing(fuse_req_t req, const char *buf, ssize_t used);
 void dirs_free_handle(struct handle *h);
 
 /* ---- files.c ---- */
