@@ -361,12 +361,13 @@ static void *apply_loop(void *arg)
 
 /* ---- the stream ---- */
 
+/* Takes the reference. */
 static void enqueue(struct sync *s, int what, uint64_t seq, json_t *changes)
 {
     struct incoming *in = mem_alloc(sizeof *in);
     in->what = what;
     in->seq = seq;
-    in->changes = json_incref(changes);
+    in->changes = changes;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     *s->last = in;
     s->last = &in->next;
@@ -435,6 +436,8 @@ static void message(void *ctx, const char *text, size_t n)
     pthread_mutex_unlock(&s->lock);
     jsonx_u64(o, "seq", &seq);
     if (strcmp(type, "inval") == 0 && jsonx_arr(o, "changes", &changes) == 0) {
+        json_incref(changes);
+        json_object_del(o, "changes"); /* the applier's alone from here on */
         enqueue(s, IN_INVAL, seq, changes);
     } else if (strcmp(type, "lease") == 0 && jsonx_u64(o, "id", &id) == 0 && jsonx_u64(o, "ms", &ms) == 0) {
         leased(s, id, ms);
