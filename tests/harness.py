@@ -342,10 +342,12 @@ class Mount:
         if is_mounted(self.path):
             subprocess.run(["fusermount3", "-uz", self.path], check=False, capture_output=True)
         end(self.process)
-        print(f"---- {self.log}\n{tail(self.log)}")
+        said = tail(self.log, 400)
+        print(f"---- {self.log}\n{said}")
         if is_mounted(self.path):  # it was mounted just when it was looked at, or is no more than a name
             subprocess.run(["umount", "-l", self.path], check=False, capture_output=True)
         assert not is_mounted(self.path), f"{self.path} stays mounted"
+        assert "Sanitizer" not in said and self.process.returncode not in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGBUS), f"the driver ended with {self.process.returncode}"
 
     def __truediv__(self, name):
         return os.path.join(self.path, name)
