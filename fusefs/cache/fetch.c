@@ -193,10 +193,11 @@ static int fetch_chunk(struct content *c, uint64_t n, unsigned timeout_ms)
     void *bytes = store_memory_take(c->store, ref.len);
     struct remote_wait w = {.timeout_ms = timeout_ms};
     int err, bad = 0;
-    remote_expect(c->store->remote, next, n_next);
-    do
-        err = remote_chunk_get(c->store->remote, &ref.hash, bytes, ref.len);
-    while (remote_wait(&w, err) || (err == -EBADMSG && bad++ == 0)); /* damaged on its way: once more */
+    do {
+        err = remote_expect(c->store->remote, next, n_next);
+        if (!err)
+            err = remote_chunk_get(c->store->remote, &ref.hash, bytes, ref.len);
+    } while (remote_wait(&w, err) || (err == -EBADMSG && bad++ == 0)); /* damaged on its way: once more */
     content_lock(c);
     while ((ch = claimed(c, n, gen)) && (ch->pins || c->frozen)) /* readers of the bytes that were there before: they end with what they began */
         pthread_cond_wait(&c->changed, &c->lock);

@@ -93,14 +93,14 @@ static bool have_already(const struct fetch *f, uint64_t n, char *bytes)
     return hash_equal(&h, &ref->hash);
 }
 
-static void expect(struct fetch *f, uint64_t n)
+static int expect(struct fetch *f, uint64_t n)
 {
     struct hash h[EXPECTED];
     size_t k = 0;
     for (uint64_t i = n; i < f->n && k < EXPECTED; i++)
         if (!hash_is_zero(&f->refs[i].hash))
             h[k++] = f->refs[i].hash;
-    remote_expect(f->r, h, k);
+    return remote_expect(f->r, h, k);
 }
 
 /* One chunk with the zeros behind its valid bytes. bytes: room for a chunk. */
@@ -114,10 +114,11 @@ static int fetch_chunk(struct fetch *f, uint64_t n, char *bytes)
         return -EPROTO;
     if (!hole && !have_already(f, n, bytes)) {
         struct remote_wait w = {.timeout_ms = WAIT_MS};
-        expect(f, n);
-        do
-            err = remote_chunk_get(f->r, &ref->hash, bytes, ref->len);
-        while (!cli_interrupted() && remote_wait(&w, err));
+        do {
+            err = expect(f, n);
+            if (!err)
+                err = remote_chunk_get(f->r, &ref->hash, bytes, ref->len);
+        } while (!cli_interrupted() && remote_wait(&w, err));
         if (err)
             return err;
         atomic_fetch_add(&f->fetched, 1);

@@ -122,6 +122,7 @@ static int connect_gateway(struct mount *m, const struct uuid *journal)
     struct remote_mount_info info;
     m->remote = remote_new(o->url, o->access_token, o->refresh_token, o->on_tokens, o->ctx);
     remote_set_direct(m->remote, o->direct);
+    remote_set_timeout(m->remote, m->timeout_ms);
     if (o->token_store)
         remote_share_tokens(m->remote, o->token_store);
     int err = remote_mount(m->remote, o->drive, o->device, journal, o->read_only, &info);

@@ -62,13 +62,12 @@ static int refused(const struct http_answer *a, int err, uint64_t *ret_last)
     return -ESTALE;
 }
 
-int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, unsigned stall_s, json_t **ret_results,
-                      uint64_t *ret_seq, uint64_t *ret_last)
+int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, json_t **ret_results, uint64_t *ret_seq, uint64_t *ret_last)
 {
     CLEANUP_FREE char *length = mem_printf("X-Cairn-Head: %zu", head_len);
     const char *headers[] = {length, NULL};
     struct http_request req = {.method = "POST", .path = FS "batch", .headers = headers, .content_type = "application/vnd.cairn.framed",
-                               .body = body->data, .body_len = body->len, .stall_s = stall_s};
+                               .body = body->data, .body_len = body->len};
     CLEANUP(http_answer_fini) struct http_answer a = {0};
     int err = http_exchange(r, &req, &a);
     if (err)
@@ -95,7 +94,7 @@ int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const str
     size_t head_len;
     remote_batch_encode(r, batch, confirmed, false, ops, n_ops, list, n_contents, &body, &head_len);
     CLEANUP_JSON json_t *rows = NULL;
-    int err = remote_batch_send(r, &body, head_len, n_ops, 0, &rows, ret_seq, ret_last);
+    int err = remote_batch_send(r, &body, head_len, n_ops, &rows, ret_seq, ret_last);
     for (size_t i = 0; !err && i < n_ops; i++)
         if (op_result_from_json(json_array_get(rows, i), &results[i])) {
             while (i--)

@@ -162,25 +162,25 @@ int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uin
     return err;
 }
 
-void remote_expect(struct remote *r, const struct hash *h, size_t n)
+int remote_expect(struct remote *r, const struct hash *h, size_t n)
 {
     struct direct *d = &r->direct;
     if (n == 0 || !direct_wanted(d) || direct_knows(d, &h[0]))
-        return;
+        return 0;
     CLEANUP_JSON json_t *body = json_pack("{ss}", "drive", r->drive);
     CLEANUP_JSON json_t *o = NULL;
     json_object_set_new(body, "chunks", hash_list(h, n));
     int err = fs_post(r, "POST", "where", body, &o);
     uint64_t seconds = 0;
     json_t *places = NULL;
-    if (err && err != -ENOENT)
-        return;
-    /* an older gateway has no such path */
+    if (err && err != -ENOENT) /* an older gateway has no such path */
+        return err == -EHOSTUNREACH ? err : 0;
     if (!err && (jsonx_u64(o, "seconds", &seconds) || jsonx_arr(o, "places", &places)))
-        return;
+        return 0;
     direct_take_places(d, places, seconds);
     if (seconds)
         direct_take_absent(d, h, n);
+    return 0;
 }
 
 static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
@@ -193,15 +193,16 @@ static void chunk_path(struct remote *r, struct buf *path, const struct hash *h)
 
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size)
 {
-    if (size > CHUNK_INLINE_MAX)
-        remote_expect(r, h, 1);
+    int err = size > CHUNK_INLINE_MAX ? remote_expect(r, h, 1) : 0;
+    if (err)
+        return err;
     if (direct_get(&r->direct, h, ret, size))
         return 0;
     CLEANUP_BUF struct buf path = {0};
     chunk_path(r, &path, h);
     struct http_request req = {.method = "GET", .path = path.data, .limit = CHUNK_ANSWER_MAX, .expect = size};
     CLEANUP(http_answer_fini) struct http_answer a = {0};
-    int err = http_exchange(r, &req, &a);
+    err = http_exchange(r, &req, &a);
     if (err)
         return err;
     enum codec codec;

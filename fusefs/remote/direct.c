@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #define CONNECT_MS 2000 /* a store that cannot be reached costs this, once in a pause */
-#define STALL_S 10
 #define PAUSE_S 30 /* doubled each time */
 #define PAUSE_MAX_S 120
 #define PLACES_MAX 4096
@@ -268,7 +267,8 @@ static long perform(struct direct *d, struct transfer *t)
 {
     CURL *c = curl_pool_take(&d->connections);
     long status = 0;
-    http_set_transport(c, url_is_loopback(t->url), CONNECT_MS, STALL_S);
+    unsigned silent_ms;
+    http_set_transport(c, url_is_loopback(t->url), CONNECT_MS);
     curl_easy_setopt(c, CURLOPT_URL, t->url);
     if (t->range[0])
         curl_easy_setopt(c, CURLOPT_RANGE, t->range);
@@ -281,16 +281,12 @@ static long perform(struct direct *d, struct transfer *t)
     }
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->why);
-    CURLcode code = curl_easy_perform(c);
+    CURLcode code = http_perform(c, d->stall_s, t->why, &silent_ms);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
     curl_slist_free_all(headers);
     curl_pool_give(&d->connections, c);
     if (code == CURLE_WRITE_ERROR && status && status != 200 && status != 206)
         return status; /* the text of a refusal */
-    if (code != CURLE_OK && !t->why[0])
-        snprintf(t->why, sizeof t->why, "%s", curl_easy_strerror(code));
     return code == CURLE_OK ? status : 0;
 }
 

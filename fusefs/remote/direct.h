@@ -10,7 +10,8 @@ struct direct_place;
 struct direct {
     struct curl_pool connections;
     _Atomic uint64_t fetched, sent; /* plain bytes */
-    bool unwanted;                  /* set before there are other threads */
+    bool unwanted;                  /* this and the next: set before there are other threads */
+    unsigned stall_s;               /* without a byte for so long the store is away */
     pthread_mutex_t lock;           /* guards all below; never held across a network call */
     enum { DIRECT_UNKNOWN, DIRECT_OFFERED, DIRECT_NOT_OFFERED } offer;
     int64_t ask_again_ms, bring_again_ms; /* the gateway gives no places, or none for new chunks: not asked before then */

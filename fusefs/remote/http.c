@@ -1,4 +1,5 @@
 #include "fusefs/remote/http.h"
+#include "common/clock.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -6,7 +7,6 @@
 #include <time.h>
 
 #define CONNECT_MS 5000u
-#define STALL_S 10u             /* longer than nginx's 5 s, so that it can ask another gateway first */
 #define STORE_STALL_S 30u       /* where the gateway stores what it was given */
 #define READ_ALL_STALL_S 120u
 #define RETRY_AFTER_MAX_MS 5000 /* for one 429 */
@@ -112,7 +112,7 @@ static void set_method(CURL *c, const struct http_request *req)
     }
 }
 
-void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned stall_s)
+void http_set_transport(CURL *c, bool loopback, unsigned connect_ms)
 {
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
@@ -120,8 +120,6 @@ void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned st
     curl_easy_setopt(c, CURLOPT_TCP_KEEPIDLE, 30L);
     curl_easy_setopt(c, CURLOPT_TCP_KEEPINTVL, 10L);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)stall_s);
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -131,16 +129,57 @@ void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned st
         curl_easy_setopt(c, CURLOPT_PROXY, "");
 }
 
+/* Whether bytes still move. libcurl's own low speed is one of the last five seconds: what was sent counts for so long. */
+struct movement {
+    curl_off_t bytes;
+    int64_t since_ms;
+    unsigned stall_ms;
+};
+
+static unsigned silence_ms(const struct movement *m)
+{
+    return (unsigned)(clock_boot_ms() - m->since_ms);
+}
+
+static int is_silent(void *ctx, curl_off_t to_get, curl_off_t got, curl_off_t to_send, curl_off_t sent)
+{
+    (void)to_get, (void)to_send;
+    struct movement *m = ctx;
+    if (m->bytes != got + sent) {
+        m->bytes = got + sent;
+        m->since_ms = clock_boot_ms();
+    }
+    return silence_ms(m) >= m->stall_ms;
+}
+
+CURLcode http_perform(CURL *c, unsigned stall_s, char why[CURL_ERROR_SIZE], unsigned *ret_silent_ms)
+{
+    struct movement m = {.since_ms = clock_boot_ms(), .stall_ms = stall_s * 1000};
+    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, is_silent);
+    curl_easy_setopt(c, CURLOPT_XFERINFODATA, &m);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
+    CURLcode code = curl_easy_perform(c);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 1L);
+    if (code == CURLE_ABORTED_BY_CALLBACK) {
+        code = CURLE_OPERATION_TIMEDOUT;
+        snprintf(why, CURL_ERROR_SIZE, "nothing was heard for %u s", stall_s);
+    } else if (code != CURLE_OK && !why[0]) {
+        snprintf(why, CURL_ERROR_SIZE, "%s", curl_easy_strerror(code));
+    }
+    *ret_silent_ms = code == CURLE_OPERATION_TIMEDOUT ? silence_ms(&m) : 0;
+    return code;
+}
+
 /* Seconds without a byte after which the gateway is taken for frozen. The end of an upload may read all of it once more. */
-static unsigned patience(const struct http_request *req)
+static unsigned patience(const struct remote *r, const struct http_request *req)
 {
     static const char last[] = "/complete";
     size_t n = strlen(req->path);
-    if (req->stall_s)
-        return req->stall_s;
     if (n >= sizeof last - 1 && strcmp(req->path + n - (sizeof last - 1), last) == 0)
         return READ_ALL_STALL_S;
-    return strcmp(req->method, "PUT") == 0 || strstr(req->path, "/chunk/") ? STORE_STALL_S : STALL_S;
+    return strcmp(req->method, "PUT") == 0 || strstr(req->path, "/chunk/") ? STORE_STALL_S : r->stall_s;
 }
 
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a)
@@ -152,7 +191,8 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     if (req->expect)
         buf_reserve(&a->body, req->expect);
     struct curl_slist *headers = request_headers(req, token);
-    http_set_transport(c, r->loopback, CONNECT_MS, patience(req));
+    unsigned silent_ms;
+    http_set_transport(c, r->loopback, CONNECT_MS);
     if (req->timeout_ms)
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
     if (req->compressed)
@@ -162,21 +202,19 @@ int http_once(struct remote *r, const struct http_request *req, const char *toke
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, &sink);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
-    CURLcode code = curl_easy_perform(c);
+    CURLcode code = http_perform(c, patience(r, req), detail, &silent_ms);
     if (code == CURLE_OK) {
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &a->status);
         read_headers(c, req, a);
     }
     curl_slist_free_all(headers);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, NULL);
     curl_pool_give(&r->connections, c);
     if (code == CURLE_OPERATION_TIMEDOUT)
         curl_pool_close_idle(&r->connections); /* they may lead to the same gateway; new ones may lead to another */
     if (sink.overflow)
         return -EMSGSIZE;
     if (code != CURLE_OK)
-        return problem_from_curl(code, detail[0] ? detail : curl_easy_strerror(code));
+        return problem_from_curl(code, detail, silent_ms);
     return a->status >= 200 && a->status < 300 ? 0 : problem_from_answer(a);
 }
 
@@ -222,17 +260,16 @@ int http_exchange(struct remote *r, const struct http_request *req, struct http_
 
 bool remote_wait(struct remote_wait *w, int err)
 {
-    if (err != -EHOSTUNREACH)
+    if (err != -EHOSTUNREACH || !w->timeout_ms)
         return false;
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    int64_t now = ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
-    if (!w->delay_ms) {
+    int64_t now = clock_boot_ms();
+    bool first = !w->delay_ms;
+    if (first) {
         w->delay_ms = 50;
-        w->until_ms = now + w->timeout_ms;
+        w->until_ms = now + w->timeout_ms - remote_problem()->silent_ms;
     }
     if (now >= w->until_ms)
-        return false;
+        return first;
     int64_t left = w->until_ms - now;
     sleep_ms(left < w->delay_ms ? (unsigned)left : w->delay_ms);
     w->delay_ms = w->delay_ms >= 500 ? 1000 : w->delay_ms * 2;

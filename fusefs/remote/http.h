@@ -13,6 +13,7 @@
 struct remote {
     char *base; /* "http://host:port", no slash at the end */
     bool loopback;
+    unsigned stall_s; /* set before there are other threads */
     struct curl_pool connections;
     struct direct direct;
     pthread_mutex_t lock; /* guards all below; never held across a network call */
@@ -36,7 +37,6 @@ struct http_request {
     size_t limit;        /* a longer answer is -EMSGSIZE; 0: ANSWER_MAX */
     size_t expect;       /* room to have ready for the answer */
     unsigned timeout_ms; /* for the whole exchange, 0: only the stall time-out */
-    unsigned stall_s;    /* without a byte for so long the gateway is away; 0: 10, and more where it stores what it is given */
     bool compressed;     /* takes a compressed answer */
     bool open;           /* sent without a token */
     bool want_headers;
@@ -57,14 +57,17 @@ int http_exchange(struct remote *r, const struct http_request *req, struct http_
 /* One try with this token (NULL: none). */
 int http_once(struct remote *r, const struct http_request *req, const char *token, struct http_answer *a);
 
-/* What every handle of ours is given: no signals, HTTP/1.1, kept alive, bounded waits; no proxy for this machine. */
-void http_set_transport(CURL *c, bool loopback, unsigned connect_ms, unsigned stall_s);
+/* What every handle of ours is given: no signals, HTTP/1.1, kept alive; no proxy for this machine. */
+void http_set_transport(CURL *c, bool loopback, unsigned connect_ms);
+/* Performs what c is set to; without a byte for stall_s it is CURLE_OPERATION_TIMEDOUT, and *ret_silent_ms says for how long there was none (0 with any other result).
+   why: the failure in words; "" at first. */
+CURLcode http_perform(CURL *c, unsigned stall_s, char why[CURL_ERROR_SIZE], unsigned *ret_silent_ms);
 
 /* tokens.c: 0: there is a token other than `stale` now. -EACCES: sign in again. */
 int tokens_renew(struct remote *r, const char *stale);
 
 /* problem.c */
-int problem_from_curl(CURLcode code, const char *detail);
+int problem_from_curl(CURLcode code, const char *detail, unsigned silent_ms);
 int problem_from_answer(const struct http_answer *a); /* status is not 2xx */
 int problem_protocol(const char *what);               /* -EPROTO: an answer that is none */
 /* The answer's body as a JSON object; -EPROTO. */

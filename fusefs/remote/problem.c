@@ -23,11 +23,12 @@ static void copy_text(char *to, size_t room, const char *from)
 static void set_problem(long status, const char *code, const char *detail)
 {
     last.status = status;
+    last.silent_ms = 0;
     copy_text(last.code, sizeof last.code, code);
     copy_text(last.detail, sizeof last.detail, detail);
 }
 
-int problem_from_curl(CURLcode code, const char *detail)
+int problem_from_curl(CURLcode code, const char *detail, unsigned silent_ms)
 {
     switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -46,6 +47,7 @@ int problem_from_curl(CURLcode code, const char *detail)
         return -ENOMEM;
     default:
         set_problem(0, "unreachable", detail);
+        last.silent_ms = silent_ms;
         return -EHOSTUNREACH;
     }
 }

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define STALL_MAX_S 10u /* longer than nginx's 5 s, so that it can ask another gateway first */
+
 struct remote *remote_new(const char *url, const char *access, const char *refresh,
                           void (*on_tokens)(void *ctx, const char *access, const char *refresh), void *ctx)
 {
@@ -16,6 +18,7 @@ struct remote *remote_new(const char *url, const char *access, const char *refre
         r->base[n - 1] = 0;
     curl_pool_init(&r->connections);
     direct_init(&r->direct);
+    remote_set_timeout(r, STALL_MAX_S * 1000);
     r->loopback = url_is_loopback(r->base);
     r->access = mem_strdup(access);
     r->refresh = mem_strdup(refresh);
@@ -46,6 +49,12 @@ void remote_free(struct remote *r)
 const char *remote_url(const struct remote *r)
 {
     return r->base;
+}
+
+void remote_set_timeout(struct remote *r, unsigned timeout_ms)
+{
+    unsigned s = timeout_ms / 1000 + 1; /* at five seconds, too, nginx has asked another one before */
+    r->stall_s = r->direct.stall_s = s < STALL_MAX_S ? s : STALL_MAX_S;
 }
 
 void remote_set_direct(struct remote *r, bool on)

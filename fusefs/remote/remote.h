@@ -19,6 +19,7 @@ struct remote_problem { /* what the last failed call of this thread was told; fo
     long status;        /* HTTP, 0: not reached */
     char code[64];
     char detail[512];
+    unsigned silent_ms; /* so long nothing was heard before it was given up */
 };
 /* url: "http://host:port". Takes the access token and (optional) refresh token; renews by itself and calls on_tokens
    (may be NULL) with new ones so that they can be saved. */
@@ -33,8 +34,11 @@ struct remote_token_store {
     void *ctx;
 };
 void remote_share_tokens(struct remote *r, const struct remote_token_store *store);
+/* How long those who use r wait for a gateway that is away: one that says nothing is not waited for longer than that (and a second) before it is asked anew. Before other threads use r. */
+void remote_set_timeout(struct remote *r, unsigned timeout_ms);
 /* For callers that may wait for a gateway that is away: `struct remote_wait w = {.timeout_ms = T}; do err = …; while (remote_wait(&w, err));`
-   Sleeps (50 ms, rising to 1 s) and returns true while err is -EHOSTUNREACH and the time is not over. */
+   Sleeps (50 ms, rising to 1 s) and returns true while err is -EHOSTUNREACH and the time is not over. The time runs since the gateway fell silent; one that was silent for
+   all of it is asked once more, since there may be another one. */
 struct remote_wait {
     unsigned timeout_ms;
     unsigned delay_ms; /* private: zero at first */
@@ -116,8 +120,9 @@ struct remote_want {
 };
 void remote_read_fini(struct remote_read *r);
 int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uint32_t inline_max, struct remote_read *ret);
-/* h[0] is fetched next, and the others perhaps soon: where they lie in the object store is asked for, all at once, if it is not known. A hint: it cannot fail. n ≤ 64. */
-void remote_expect(struct remote *r, const struct hash *h, size_t n);
+/* h[0] is fetched next, and the others perhaps soon: where they lie in the object store is asked for, all at once, if it is not known. n ≤ 64. A hint:
+   the only error is -EHOSTUNREACH, where asking for the chunk would be of no use either. */
+int remote_expect(struct remote *r, const struct hash *h, size_t n);
 /* Fetches one chunk, decoded and verified, into ret[0..size): from the object store where that can be, else through the gateway. -ENOENT, -EBADMSG. */
 int remote_chunk_get(struct remote *r, const struct hash *h, void *ret, uint32_t size);
 /* Sees to it that the drive has a chunk: brought straight to the object store where that can be, else through the gateway; compressed here if that helps. ask: it may have it already (then *ret_sent is
@@ -140,10 +145,9 @@ int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const str
    head_len: what the head takes of them. */
 void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, bool lazy, const struct op *ops, size_t n_ops,
                          const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len);
-/* results: the array of the answer, n_ops long, owned by the caller. stall_s: without a byte for so long it is -EHOSTUNREACH, 0: the usual 10. Errors as remote_batch; 409
-   batch-out-of-order and batch-differs are -ESTALE with the number that the gateway knows (UINT64_MAX: it did not say). */
-int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, unsigned stall_s, json_t **ret_results,
-                      uint64_t *ret_seq, uint64_t *ret_last);
+/* results: the array of the answer, n_ops long, owned by the caller. Errors as remote_batch; 409 batch-out-of-order and batch-differs are -ESTALE with the number
+   that the gateway knows (UINT64_MAX: it did not say). */
+int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, json_t **ret_results, uint64_t *ret_seq, uint64_t *ret_last);
 /* Chunks straight from and to the object store: on, unless this says no. Before other threads use r. */
 void remote_set_direct(struct remote *r, bool on);
 /* There is a gateway again, perhaps a newer one: what was not offered is asked for again (else after a minute). Never blocks. */

@@ -14,7 +14,6 @@
 #include <time.h>
 
 #define BATCH_BYTES (8u << 20) /* contents in one batch, unless one group alone has more */
-#define STALL_MAX_S 10u
 #define BACK_OFF_MIN_MS 50u
 #define BACK_OFF_MAX_MS 1000u
 #define RESYNC_MAX 4 /* numbers tried for one batch before it is refused */
@@ -49,7 +48,7 @@ struct batch {
 
 struct opqueue {
     struct remote *remote;
-    unsigned timeout_ms, stall_s;
+    unsigned timeout_ms;
     size_t batch_max;
     void (*on_result)(void *ctx, const struct op *op, const struct op_result *res);
     void *ctx;
@@ -324,7 +323,7 @@ static void try_batch(struct opqueue *q, struct batch *b)
     pthread_mutex_unlock(&q->lock);
     CLEANUP_JSON json_t *rows = NULL;
     uint64_t seq, last = UINT64_MAX;
-    int err = remote_batch_send(q->remote, &b->body, b->head_len, b->n_ops, q->stall_s, &rows, &seq, &last);
+    int err = remote_batch_send(q->remote, &b->body, b->head_len, b->n_ops, &rows, &seq, &last);
     pthread_mutex_lock(&q->lock);
     if (err == -EHOSTUNREACH) {
         b->delay_ms = !b->delay_ms ? BACK_OFF_MIN_MS : b->delay_ms * 2 > BACK_OFF_MAX_MS ? BACK_OFF_MAX_MS : b->delay_ms * 2;
@@ -441,7 +440,6 @@ struct opqueue *opqueue_new(struct remote *r, unsigned timeout_ms, uint64_t last
     struct opqueue *q = mem_alloc(sizeof *q);
     q->remote = r;
     q->timeout_ms = timeout_ms;
-    q->stall_s = timeout_ms / 1000 >= STALL_MAX_S ? STALL_MAX_S : timeout_ms / 1000 + 1;
     q->batch_max = remote_info(r)->batch_max;
     q->last = last_batch;
     q->tail = &q->head;

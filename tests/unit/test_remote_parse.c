@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "fake_http.h"
 #include "fusefs/remote/remote.h"
 
@@ -26,6 +27,9 @@ struct gateway {
     bool keys_differ;
     char last_path[1024];
     int questions; /* for places, of either kind */
+    bool frozen;
+    pthread_cond_t thaw;
+    int asked; /* since it is */
 };
 
 /* The clock of the test goes ahead of the real one. */
@@ -56,6 +60,9 @@ static void handle(void *ctx, const struct fake_request *req, struct fake_answer
 {
     struct gateway *g = ctx;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&g->lock);
+    g->asked++;
+    while (g->frozen)
+        pthread_cond_wait(&g->thaw, &g->lock);
     if (strstr(req->path, "/auth/refresh")) {
         renew(g, req, a);
         return;
@@ -124,6 +131,7 @@ static int begin(void **state)
 {
     struct fixture *f = mem_alloc(sizeof *f);
     pthread_mutex_init(&f->g.lock, NULL);
+    pthread_cond_init(&f->g.thaw, NULL);
     f->g.http.handle = handle;
     f->g.http.ctx = &f->g;
     fake_start(&f->g.http, 0);
@@ -132,9 +140,18 @@ static int begin(void **state)
     return 0;
 }
 
+static void freeze(struct fixture *f, bool frozen)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&f->g.lock);
+    f->g.frozen = frozen;
+    f->g.asked = 0;
+    pthread_cond_broadcast(&f->g.thaw);
+}
+
 static int end(void **state)
 {
     struct fixture *f = *state;
+    freeze(f, false);
     remote_free(f->r);
     fake_stop(&f->g.http);
     free(f);
@@ -541,6 +558,57 @@ static void a_token_that_another_program_renewed_is_taken(void **state)
     assert_int_equal(unlocked, 2);
 }
 
+static int times_asked(struct fixture *f)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&f->g.lock);
+    return f->g.asked;
+}
+
+enum question { CHUNK, NAME, LISTING, QUESTIONS };
+
+static int put_question(struct remote *r, enum question q)
+{
+    static const struct hash h = {{7}};
+    CLEANUP_FREE char *bytes = mem_alloc(2 * CHUNK_INLINE_MAX);
+    struct remote_page page;
+    struct attr a;
+    uint64_t seq;
+    bool found;
+    switch (q) {
+    case CHUNK: /* where it is, first */
+        return remote_chunk_get(r, &h, bytes, 2 * CHUNK_INLINE_MAX);
+    case NAME:
+        return remote_lookup(r, 1, "x", 0, &seq, &found, &a);
+    default:
+        return remote_directory(r, 1, 0, "", 10, &page);
+    }
+}
+
+/* Who waits a second for a gateway that is away waits a second for one that says nothing, once more in case that there is another, and no longer. */
+static void one_that_is_frozen_is_not_waited_for_longer_than_one_that_is_away(void **state)
+{
+    struct fixture *f = *state;
+    for (enum question q = CHUNK; q < QUESTIONS; q++) {
+        connect_anew(f);
+        remote_set_timeout(f->r, 900);
+        freeze(f, true);
+        int64_t begin = clock_boot_ms();
+        assert_int_equal(put_question(f->r, q), -EHOSTUNREACH);
+        assert_int_equal(times_asked(f), 1);
+        assert_in_range(clock_boot_ms() - begin, 900, 2600); /* libcurl looks once a second */
+        struct remote_wait w = {.timeout_ms = 900};
+        int err, tries = 0;
+        begin = clock_boot_ms();
+        do {
+            err = put_question(f->r, q);
+            tries++;
+        } while (remote_wait(&w, err));
+        assert_int_equal(tries, 2);
+        assert_in_range(clock_boot_ms() - begin, 1800, 5200);
+        freeze(f, false);
+    }
+}
+
 static void who_asks_too_often_waits(void **state)
 {
     struct fixture *f = *state;
@@ -569,6 +637,7 @@ int main(void)
         TEST(a_token_is_renewed_once_for_all_threads),
         TEST(a_repeated_renewal_carries_the_same_key),
         TEST(a_token_that_another_program_renewed_is_taken),
+        TEST(one_that_is_frozen_is_not_waited_for_longer_than_one_that_is_away),
         TEST(who_asks_too_often_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
