@@ -73,6 +73,9 @@ struct content {
     pthread_cond_t changed;
     uint64_t version, base_size; /* of the base */
     uint32_t afresh;             /* store.afresh when the version was last compared with the newest */
+    uint32_t in_vain;            /* how often a gateway was asked for its map or chunks for as long as a call waits, in vain; */
+    uint64_t vain_chunk;         /* for which chunk, the last time, */
+    int64_t vain_ms;             /* and when it was given up */
     uint64_t size;
     int64_t mtime;      /* local while dirty; 0: not known */
     uint32_t chunk_size; /* 0: has no content yet */
@@ -216,6 +219,8 @@ void chunk_unpin(struct content *c, uint64_t n);
 /* Chunk n becomes a hole or ready (or is no longer there). content.lock is held, but given up meanwhile. timeout_ms: patience with a gateway that is away. */
 int content_ensure(struct content *c, uint64_t n, unsigned timeout_ms);
 int content_ensure_map(struct content *c, uint64_t n, unsigned timeout_ms); /* only its hash */
+/* remote_read of one file, for as long as that; what the gateway says of its map is the result. */
+int content_read_map(struct content *c, const struct remote_want *w, uint32_t inline_max, unsigned timeout_ms, struct remote_read *ret);
 void content_fetch_later(struct content *c, uint64_t n);                    /* in the background; lock held */
 void content_take_contents(struct content *c, const struct remote_map *m, const struct remote_read *rd);
 

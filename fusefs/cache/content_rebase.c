@@ -25,16 +25,7 @@ static void newest_fini(struct newest *n)
 
 static int read_map(struct content *c, struct remote_want w, uint32_t inline_max, struct remote_read *ret)
 {
-    struct remote_wait wait = {.timeout_ms = c->store->cfg.timeout_ms};
-    int err;
-    do
-        err = remote_read(c->store->remote, &w, 1, inline_max, ret);
-    while (remote_wait(&wait, err));
-    if (!err && ret->maps[0].error) {
-        err = ret->maps[0].error;
-        remote_read_fini(ret);
-    }
-    return err;
+    return content_read_map(c, &w, inline_max, c->store->cfg.timeout_ms, ret);
 }
 
 static int take_tail(struct content *c, const struct remote_read *rd, struct newest *ret)

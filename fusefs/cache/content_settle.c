@@ -16,16 +16,7 @@ static int pass_barrier(struct content *c)
 static int read_newest(struct content *c, uint64_t first, uint64_t count, struct remote_read *ret)
 {
     struct remote_want w = {.ino = c->key.ino, .first = first, .count = count};
-    struct remote_wait wait = {.timeout_ms = c->store->cfg.timeout_ms};
-    int err;
-    do
-        err = remote_read(c->store->remote, &w, 1, 0, ret);
-    while (remote_wait(&wait, err));
-    if (!err && ret->maps[0].error) {
-        err = ret->maps[0].error;
-        remote_read_fini(ret);
-    }
-    return err;
+    return content_read_map(c, &w, 0, c->store->cfg.timeout_ms, ret);
 }
 
 static bool same_ref(const struct chunk_ref *a, const struct chunk_ref *b)

@@ -4,6 +4,7 @@
 
 #define EXPECTED 32 /* chunks whose places are asked for at once */
 #define TRIES 20 /* while the version moves under a reader again and again */
+#define SAME_CALL_MS 100
 
 /* What a reader is told. The gateway's own words about a chunk mean nothing to a program. */
 static int reader_error(int err)
@@ -20,12 +21,12 @@ static int reader_error(int err)
     }
 }
 
-static int read_map(struct content *c, const struct remote_want *w, unsigned timeout_ms, struct remote_read *ret)
+int content_read_map(struct content *c, const struct remote_want *w, uint32_t inline_max, unsigned timeout_ms, struct remote_read *ret)
 {
     struct remote_wait wait = {.timeout_ms = timeout_ms};
     int err;
     do
-        err = remote_read(c->store->remote, w, 1, MAP_INLINE_MAX, ret);
+        err = remote_read(c->store->remote, w, 1, inline_max, ret);
     while (remote_wait(&wait, err));
     if (!err && ret->maps[0].error) {
         err = ret->maps[0].error;
@@ -82,10 +83,10 @@ static int fetch_map(struct content *c, uint64_t n, unsigned timeout_ms)
     bool fixed = c->key.of || c->dirty;
     CLEANUP(remote_read_fini) struct remote_read rd = {0};
     pthread_mutex_unlock(&c->lock);
-    int err = read_map(c, &w, timeout_ms, &rd);
+    int err = content_read_map(c, &w, MAP_INLINE_MAX, timeout_ms, &rd);
     if (!fixed && (err == -ENOENT || err == -ESTALE)) {
         w.version = 0;
-        err = read_map(c, &w, timeout_ms, &rd);
+        err = content_read_map(c, &w, MAP_INLINE_MAX, timeout_ms, &rd);
     }
     content_lock(c);
     if (err)
@@ -109,18 +110,59 @@ static bool knows_hash(const struct content *c, uint64_t n)
     return n >= c->n_chunks || (c->chunks[n].flags & (CHUNK_MAPPED | CHUNK_DIRTY));
 }
 
-static int ensure_map(struct content *c, uint64_t n, unsigned timeout_ms)
+/* One call's patience with a gateway that is away. It has that many milliseconds when it asks, or what is left of them after others have asked in vain while it waited for them. */
+struct patience {
+    unsigned timeout_ms;
+    int64_t until_ms;
+    uint32_t in_vain; /* content.in_vain when it began */
+};
+
+static struct patience patience_begin(const struct content *c, unsigned timeout_ms)
+{
+    return (struct patience){timeout_ms, clock_boot_ms() + timeout_ms, c->in_vain};
+}
+
+static unsigned patience_left(const struct content *c, const struct patience *p)
+{
+    int64_t left = p->until_ms - clock_boot_ms();
+    return c->in_vain == p->in_vain ? p->timeout_ms : left > 0 ? (unsigned)left : 0;
+}
+
+/* For another thread that asks. False: it did so in vain, for as long as we may wait. */
+static bool wait_for_other(struct content *c, const struct patience *p)
+{
+    return content_wait(c) && (c->in_vain == p->in_vain || patience_left(c, p));
+}
+
+static void note_in_vain(struct content *c, uint64_t n, int err, unsigned timeout_ms)
+{
+    if (err != -EHOSTUNREACH || !timeout_ms) /* without patience it says nothing for those who have some */
+        return;
+    c->in_vain++;
+    c->vain_chunk = n;
+    c->vain_ms = clock_boot_ms();
+}
+
+/* When what it reads ahead fails, the kernel reads the page once more for the same call of a program, which has waited already. */
+static bool is_same_call(const struct content *c, uint64_t n)
+{
+    return c->in_vain && c->vain_chunk == n && clock_boot_ms() - c->vain_ms < SAME_CALL_MS;
+}
+
+static int ensure_map(struct content *c, uint64_t n, const struct patience *p)
 {
     for (int tries = 0; !knows_hash(c, n); tries++) {
         if (tries == TRIES)
             return -EIO;
         if (c->mapping) {
-            if (!content_wait(c))
+            if (!wait_for_other(c, p))
                 return -EIO;
             continue;
         }
         c->mapping = true;
+        unsigned timeout_ms = patience_left(c, p);
         int err = fetch_map(c, n, timeout_ms);
+        note_in_vain(c, n, err, timeout_ms);
         c->mapping = false;
         pthread_cond_broadcast(&c->changed);
         if (err)
@@ -131,7 +173,8 @@ static int ensure_map(struct content *c, uint64_t n, unsigned timeout_ms)
 
 int content_ensure_map(struct content *c, uint64_t n, unsigned timeout_ms)
 {
-    return reader_error(ensure_map(c, n, timeout_ms));
+    struct patience p = patience_begin(c, timeout_ms);
+    return reader_error(ensure_map(c, n, &p));
 }
 
 static struct chunk *claimed(struct content *c, uint64_t n, uint32_t gen)
@@ -199,6 +242,7 @@ static int fetch_chunk(struct content *c, uint64_t n, unsigned timeout_ms)
             err = remote_chunk_get(c->store->remote, &ref.hash, bytes, ref.len);
     } while (remote_wait(&w, err) || (err == -EBADMSG && bad++ == 0)); /* damaged on its way: once more */
     content_lock(c);
+    note_in_vain(c, n, err, timeout_ms);
     while ((ch = claimed(c, n, gen)) && (ch->pins || c->frozen)) /* readers of the bytes that were there before: they end with what they began */
         pthread_cond_wait(&c->changed, &c->lock);
     if (ch) {
@@ -256,24 +300,27 @@ static void distrust_map(struct content *c)
 
 int content_ensure(struct content *c, uint64_t n, unsigned timeout_ms)
 {
+    struct patience p = patience_begin(c, timeout_ms);
     int err = 0;
     for (int tries = 0; n < c->n_chunks;) {
         struct chunk *ch = &c->chunks[n];
         if (chunk_is_hole(ch) || (chunk_is_ready(ch) && !(ch->flags & CHUNK_FETCHING)))
             return 0;
         if (ch->flags & CHUNK_FETCHING) {
-            if (!content_wait(c))
+            if (!wait_for_other(c, &p))
                 return -EIO;
             continue;
         }
+        if (is_same_call(c, n))
+            return -EIO;
         if (++tries > TRIES)
             return reader_error(err ? err : -EIO);
         if (!knows_hash(c, n))
-            err = ensure_map(c, n, timeout_ms);
+            err = ensure_map(c, n, &p);
         else if (ch->flags & CHUNK_PRESENT)
             err = verify_chunk(c, n);
         else
-            err = fetch_chunk(c, n, timeout_ms);
+            err = fetch_chunk(c, n, patience_left(c, &p));
         if (err == -ENOENT && tries < 3) {
             distrust_map(c);
             err = 0;

@@ -1,8 +1,12 @@
 """A gateway that is frozen: it takes connections, and answers nothing. Whoever has another one to ask does so after a few seconds."""
+import errno
 import os
+import random
+import signal
 import socket
 import sys
 import threading
+import time
 
 import pytest
 from harness import ROOT, Client
@@ -68,3 +72,40 @@ def test_a_mount_goes_on_while_a_gateway_is_frozen(front, frozen, mounts):
             assert f.read() == f"{i}"
     assert sorted(map(int, os.listdir(b.path))) == list(range(100))
     assert 1 <= len(frozen.requests) <= 50, frozen.requests
+
+
+@pytest.fixture
+def stopped(gateway):
+    """Stops the only gateway there is, as it is."""
+    yield lambda: gateway.process.send_signal(signal.SIGSTOP)
+    gateway.process.send_signal(signal.SIGCONT)
+
+
+ASK = {
+    "content": lambda m: os.pread(m.unread, 1, 0),
+    "a chunk": lambda m: os.pread(m.read, 1, 4 << 20),
+    "a name": lambda m: os.stat(m / "d/name"),
+    "a listing": lambda m: os.listdir(m / "d"),
+}
+
+
+@pytest.mark.parametrize("what", ASK)
+def test_where_there_is_no_other_a_call_ends_when_its_time_is_over(mounts, stopped, what):
+    a, b = mounts.mount("a"), mounts.mount("b", o="timeout=3")
+    for name in ("read", "unread"):
+        with open(a / name, "wb") as f:
+            f.write(random.Random(name).randbytes(12 << 20))
+    os.mkdir(a / "d")
+    b.read, b.unread = os.open(b / "read", os.O_RDONLY), os.open(b / "unread", os.O_RDONLY)
+    try:
+        os.pread(b.read, 1, 8 << 20)
+        os.stat(b / "d")
+        stopped()
+        begin = time.monotonic()
+        with pytest.raises(OSError) as e:
+            ASK[what](b)
+        assert e.value.errno == errno.EIO
+        assert time.monotonic() - begin < 11  # two silences of four seconds, and what machines are late
+    finally:
+        os.close(b.read)
+        os.close(b.unread)

@@ -77,7 +77,60 @@ static void test_a_gateway_that_is_away(void **state)
     char b[10];
     assert_int_equal(content_read(c, b, 10, 0), -EIO);
     gw_away = false;
+    assert_int_equal(content_read(c, b, 10, 0), -EIO); /* for the same call of a program, says the kernel */
+    usleep(150 * 1000);
     assert_reads(c, p, 100);
+    close_content(c);
+}
+
+struct reader {
+    pthread_t thread;
+    struct content *content;
+    uint64_t off;
+    ssize_t got;
+};
+
+static void *read_there(void *arg)
+{
+    struct reader *r = arg;
+    char b[10];
+    r->got = content_read(r->content, b, 10, r->off);
+    return NULL;
+}
+
+static void eight_give_up_together(struct content *c, uint64_t off)
+{
+    struct reader r[8];
+    int64_t begin = clock_boot_ms();
+    for (int i = 0; i < 8; i++) {
+        r[i] = (struct reader){.content = c, .off = off};
+        pthread_create(&r[i].thread, NULL, read_there, &r[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(r[i].thread, NULL);
+        assert_int_equal(r[i].got, -EIO);
+    }
+    assert_in_range(clock_boot_ms() - begin, 250, 1200);
+}
+
+/* Those who want the same chunk wait for one of them: not for one after the other. */
+static void test_readers_of_one_chunk_give_up_together(void **state)
+{
+    (void)state;
+    CLEANUP_FREE uint8_t *p = pattern(2 * M4, 3);
+    struct attr a = gw_write(7, p, 2 * M4, M4);
+    struct content *c = open_content(&a);
+    gw_away = true;
+    eight_give_up_together(c, 0); /* while the map is asked for */
+    gw_away = false;
+    usleep(150 * 1000);
+    char b;
+    assert_int_equal(content_read(c, &b, 1, 0), 1);
+    gw_away = true;
+    eight_give_up_together(c, M4); /* while the chunk is */
+    gw_away = false;
+    usleep(150 * 1000);
+    assert_reads(c, p, 2 * M4);
     close_content(c);
 }
 
@@ -193,6 +246,7 @@ int main(void)
         T(holes_need_no_bytes),
         T(a_remount_finds_what_was_cached),
         T(a_gateway_that_is_away),
+        T(readers_of_one_chunk_give_up_together),
         T(damage_on_the_way),
         T(remote_change_keeps_equal_chunks),
         T(the_first_content_of_a_file_that_was_empty),
