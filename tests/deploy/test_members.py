@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 from harness import ROOT, wait_for
@@ -15,6 +16,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
 from servers.base import USER, open_way, reserve_port  # noqa: E402
 from servers.postgres import bin_folder  # noqa: E402
 
+PATIENCE = 2
 OPTIONS = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=16MB", "wal_retrieve_retry_interval=200ms", "fsync=off"]
 
 
@@ -31,7 +33,7 @@ class Member:
 
     def environment(self, first):
         return {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "PATH": bin_folder() + ":" + os.environ["PATH"], "MEMBER": self.name, "FIRST": first, "PORT": str(self.port),
-                "PEER_HOST": "127.0.0.1", "PEER_PORT": str(self.peer.port), "PGDATA": self.data, "PATIENCE": "2", "POSTGRES_USER": "cairn", "POSTGRES_PASSWORD": "a secret",
+                "PEER_HOST": "127.0.0.1", "PEER_PORT": str(self.peer.port), "PGDATA": self.data, "PATIENCE": str(PATIENCE), "POSTGRES_USER": "cairn", "POSTGRES_PASSWORD": "a secret",
                 "POSTGRES_DB": "cairn", "REPLICATION_PASSWORD": "it's a secret"}
 
     def start(self, first="one"):
@@ -201,10 +203,17 @@ def test_the_later_one_takes_writes_also_where_nobody_has_said_so(running):
     two.end(signal.SIGKILL)
     two.start().waits("has taken writes before, on timeline 2, and is not the first")  # alone it does not
     one.start()
+    one.wait(lambda: "waiting, timeline 2: waits" in one.said(), "hearing of the later one")
+    two.end(signal.SIGKILL)
+    one.wait(lambda: "refused" in one.said()[one.said().rindex("waiting, timeline 2"):], "hearing it no more")
+    time.sleep(PATIENCE + 2)
+    assert one.asked("select 1") is None, "what it has heard it does not forget"
+    two.start()
     is_one_cluster(two, one, "1 2")
     # Where the first is asked about it, it has a newer one beside it
     two.end()
     two.start().waits("on timeline 2, and is not the first; 127.0.0.1: standby")
+    assert two.psql("select pg_is_in_recovery()", one).stdout == "t\n", "a client that names both goes on to the next"
     two.end(signal.SIGTERM)
     two.start(first="two")
     is_one_cluster(two, one, "1 2")
