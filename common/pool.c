@@ -1,8 +1,8 @@
 #include "common/pool.h"
+#include "common/cond.h"
 #include "common/mem.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -56,7 +56,7 @@ struct pool *pool_new(unsigned threads, const char *name)
     struct pool *p = mem_alloc(sizeof *p);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->idle, NULL);
+    cond_init(&p->idle);
     p->last = &p->first;
     p->threads = threads;
     snprintf(p->name, sizeof p->name, "%s", name);
@@ -93,6 +93,18 @@ void pool_drain(struct pool *p)
     while (p->first || p->running)
         pthread_cond_wait(&p->idle, &p->lock);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool pool_drain_for(struct pool *p, unsigned ms)
+{
+    struct timespec until = cond_deadline(ms);
+    pthread_mutex_lock(&p->lock);
+    int err = 0;
+    while ((p->first || p->running) && !err)
+        err = pthread_cond_timedwait(&p->idle, &p->lock, &until);
+    bool idle = !p->first && !p->running;
+    pthread_mutex_unlock(&p->lock);
+    return idle;
 }
 
 void pool_free(struct pool *p)

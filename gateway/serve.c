@@ -149,6 +149,14 @@ static const struct route_table tables[] = {
     {fs_routes, &fs_routes_n},     {version_routes, &version_routes_n}, {change_routes, &change_routes_n}, {presence_routes, &presence_routes_n}, {actuator_routes, &actuator_routes_n},
 };
 
+/* What still runs has nobody to answer to. */
+static void ended(void *ctx)
+{
+    struct app *app = ctx;
+    drive_queues_close(app->queues);
+    streams_over(app->streams);
+}
+
 static bool may_end(void *app)
 {
     return streams_may_end(((struct app *)app)->streams);
@@ -179,6 +187,7 @@ static struct http_server *make_server(struct gateway *g)
         .listen = g->config->listen,
         .internal = shared ? strstr(advertised(g), "://") + 3 : NULL,
         .close_over_ms = shared ? CLOSE_OVER_MS : 0,
+        .ended = ended,
         .may_end = may_end,
         .workers_threads = g->config->threads,
         .spool_dir = g->spool,

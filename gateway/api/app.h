@@ -101,6 +101,7 @@ struct streams *streams_new(struct app *app);          /* its drive_listener is 
 struct drive_listener *streams_listener(struct streams *s);
 extern const struct ws_protocol fs_stream_protocol;
 void streams_start(struct streams *s); /* once server and queues are there: watches over sessions that still hold locks */
+void streams_over(struct streams *s);    /* loop, http_config.ended: nobody is waited for any more */
 bool streams_may_end(struct streams *s); /* loop, http_config.may_end: no other gateway trusts this one any more */
 void streams_free(struct streams *s);  /* after the server has ended */
 void streams_notice(struct streams *s, const struct uuid *user, const char *json); /* {t:"notice"} to that user's mounts */

@@ -15,6 +15,7 @@
 
 #define LOST_MS (LEASE_MS + 2 * LEASE_MARGIN_MS) /* a lost mount's lease is out by then */
 #define RECHECK_MS 10000
+#define OVER_MS (INT64_MAX / 2) /* later than any lease */
 #define CLOSE_POLICY 1008
 #define CLOSE_ERROR 1011
 #define CLOSE_AGAIN 1012
@@ -45,18 +46,24 @@ static int soonest(int a, int b)
 /* Loop. Tells what is gathered; asks everybody who counts time when he wants to be asked again. */
 void stream_tick_soon(struct streams *s)
 {
-    int64_t now = clock_boot_ms();
+    int64_t now = s->over ? OVER_MS : clock_boot_ms();
     int in = order_tick(s->order, now);
     if (s->shared)
         in = soonest(in, peers_tick(s->app->peers, now));
     in = soonest(in, coherence_tick(s->coherence, now));
     stream_flush_invals(s);
-    if (in < 0 || (s->tick_at && s->tick_at <= now + in))
+    if (in < 0 || s->over || (s->tick_at && s->tick_at <= now + in))
         return;
     if (s->tick_at)
         http_server_timer_cancel(s->app->server, s->tick_timer);
     s->tick_at = now + in;
     s->tick_timer = http_server_timer(s->app->server, (unsigned)in, tick, s);
+}
+
+void streams_over(struct streams *s)
+{
+    s->over = true;
+    stream_tick_soon(s);
 }
 
 /* ---- the end of a stream ---- */

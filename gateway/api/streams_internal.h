@@ -77,6 +77,7 @@ struct streams {
     struct order *order;         /* loop: knows the drives that have interests */
     bool shared;                 /* other gateways may use the store */
     bool renewing;               /* loop: a worker writes interests */
+    bool over;                   /* loop: it is as if every lease and every promise were out */
     int64_t tidied_at;             /* boot ms; with heard_at */
     int64_t heard_at, heard_since; /* boot ms: when the store last took that this gateway lives, and since when it does without a break; one worker at a time */
     enum { LEAVING_NOT, LEAVING_ROWS, LEAVING_SAID } leaving; /* loop */

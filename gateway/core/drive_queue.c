@@ -3,6 +3,7 @@
 #include "common/mem.h"
 #include "gateway/core/drive_group.h"
 
+#include <errno.h>
 #include <uthash.h>
 
 #define GROUP_WORKS 64
@@ -30,6 +31,7 @@ struct drive_queues {
     pthread_mutex_t lock; /* guards everything below, and every queue; held for moments only, never across a call to others */
     pthread_cond_t idle;  /* no queue is left */
     struct queue *queues;
+    bool closed;
 };
 
 struct drive_queues *drive_queues_new(struct meta *meta, void (*run)(void *pool, void (*fn)(void *), void *arg), void *pool,
@@ -50,6 +52,12 @@ void drive_queues_drain(struct drive_queues *q)
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
     while (q->queues)
         pthread_cond_wait(&q->idle, &q->lock);
+}
+
+void drive_queues_close(struct drive_queues *q)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&q->lock);
+    q->closed = true;
 }
 
 void drive_queues_free(struct drive_queues *q)
@@ -242,6 +250,10 @@ int drive_queues_run(struct drive_queues *all, struct drive_work *w)
     w->done_anywhere = true;
     w->ctx = &waiter;
     pthread_mutex_lock(&all->lock);
+    if (all->closed) {
+        pthread_mutex_unlock(&all->lock);
+        return w->error = -EHOSTUNREACH;
+    }
     struct queue *q = waiter.queue = queue_ref(all, &w->drive);
     queue_append(q, w);
     while (!waiter.done) {

@@ -70,5 +70,6 @@ void drive_queues_submit_here(struct drive_queues *q, struct drive_work *w);
    Deadlocks if called from `done`. */
 int drive_queues_run(struct drive_queues *q, struct drive_work *w);
 void drive_queues_drain(struct drive_queues *q); /* returns when no queue has work */
+void drive_queues_close(struct drive_queues *q); /* drive_queues_run refuses from now on: -EHOSTUNREACH. What takes many of them ends soon */
 void drive_queues_free(struct drive_queues *q);
 #endif

@@ -14,6 +14,7 @@
 
 #define EVENTS_BATCH 256
 #define TICK_MS 1000
+#define SETTLE_MS 20
 #define DRAIN_LOOK_MS 20
 /* libwebsockets has a table of this many entries, and "unlimited" may be a milliard. */
 #define FILES_MAX 262144
@@ -188,12 +189,13 @@ void server_poll(struct http_server *s)
     conn_bury(s);
 }
 
-/* Work that goes to and fro between loop and workers comes to its end, and frees what it carries: nothing new begins any more. */
+/* Work that goes to and fro between loop and workers comes to its end, and frees what it carries: nothing new begins any more. A worker may wait for what another has posted here. */
 static void settle(struct http_server *s)
 {
     bool more = true;
     while (more) {
-        pool_drain(s->pool);
+        while (!pool_drain_for(s->pool, SETTLE_MS))
+            run_jobs(s);
         pthread_mutex_lock(&s->lock);
         more = s->jobs != NULL;
         pthread_mutex_unlock(&s->lock);
@@ -215,6 +217,8 @@ int http_server_run(struct http_server *s)
     listener_stop(&s->internal);
     conn_close_all(s, false);
     ws_service_stop(s);
+    if (s->cfg.ended)
+        s->cfg.ended(s->cfg.app);
     settle(s);
     pthread_mutex_lock(&s->lock);
     s->closed = true;

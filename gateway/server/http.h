@@ -119,6 +119,7 @@ struct http_config {
     unsigned queue_max;         /* requests that wait for a worker; over it new ones are answered 503; default 10,000 */
     bool reuse_port;            /* several processes share the port (SO_REUSEPORT) */
     unsigned close_over_ms;     /* a server that drains closes its WebSockets one by one within this time, so that they do not all come to the next one at once */
+    void (*ended)(void *app);   /* loop: no client is there any more, and no timer runs: workers that wait for either are to be let go. May be NULL */
     bool (*may_end)(void *app); /* loop: asked again and again while it drains and has no clients left, until it says yes. NULL: at once */
     unsigned proxies;           /* so many are in front, one behind the other: a request's peer is what the first of them has added to X-Forwarded-For */
     double rate_limit;          /* requests a second for one user and for one address; 0 none */

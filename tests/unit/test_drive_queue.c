@@ -261,6 +261,8 @@ static void a_caller_that_waits_runs_the_queue(void **state)
     make_work(&own, 0, 200, 1);
     drive_queues_submit(f->queues, &before.work); /* a thread was asked for, and never comes */
     assert_int_equal(drive_queues_run(f->queues, &own.work), 0);
+    drive_queues_close(f->queues);
+    assert_int_equal(drive_queues_run(f->queues, &own.work), -EHOSTUNREACH);
     assert_int_equal(before.done, 1);
     assert_int_equal(own.work.first_seq, 12);
 }

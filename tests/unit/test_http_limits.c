@@ -271,6 +271,35 @@ static void draining_lets_running_calls_end(void **state)
     fixture_stop(&f);
 }
 
+/* A worker that waits for something is let go when nobody can be answered any more: the first by `ended`, the next by a job of the loop. */
+static sem_t posted;
+
+static void let_one_go(void *arg)
+{
+    (void)arg;
+    sem_post(&let_go);
+}
+
+static void post_on_loop(void *arg)
+{
+    sem_wait(&let_go);
+    http_server_post(arg, let_one_go, NULL);
+    sem_wait(&let_go);
+    sem_post(&posted);
+}
+
+static void workers_that_wait_do_not_keep_it(void **state)
+{
+    (void)state;
+    struct fixture f;
+    sem_init(&let_go, 0, 0);
+    sem_init(&posted, 0, 0);
+    start(&f, (struct http_config){.ended = let_one_go});
+    pool_run(http_server_pool(f.server), post_on_loop, f.server);
+    fixture_stop(&f);
+    assert_int_equal(sem_trywait(&posted), 0);
+}
+
 static void calls_may_outlive_the_server(void **state)
 {
     (void)state;
@@ -345,6 +374,7 @@ int main(void)
         cmocka_unit_test(the_first_of_several_proxies_tells_the_address),
         cmocka_unit_test(connections_have_a_limit),    cmocka_unit_test(bodies_share_their_memory),
         cmocka_unit_test(descriptors_may_run_out),     cmocka_unit_test(draining_lets_running_calls_end),
+        cmocka_unit_test(workers_that_wait_do_not_keep_it),
         cmocka_unit_test(calls_may_outlive_the_server), cmocka_unit_test(timers_run_in_order),
         cmocka_unit_test(bad_addresses_are_told),      cmocka_unit_test(too_many_waiting_are_turned_away),
     };
