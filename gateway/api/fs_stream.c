@@ -333,8 +333,8 @@ static void rechecked(void *arg)
 {
     struct recheck *r = arg;
     struct stream *st, *next;
-    DL_FOREACH_SAFE(r->streams->first, st, next)
-        if (r->gone && uuid_equal(&st->session, &r->session) && uuid_equal(&st->who.user, &r->user))
+    DL_FOREACH_SAFE(r->gone ? r->streams->first : NULL, st, next)
+        if (uuid_equal(&st->session, &r->session) && uuid_equal(&st->who.user, &r->user))
             stream_refuse(st, CLOSE_NO_DRIVE, "no such drive");
     free(r);
 }

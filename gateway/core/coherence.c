@@ -11,6 +11,7 @@
 #define LATE_MAX 3
 #define LATE_WINDOW_MS 60000
 #define LEASE_BAN_MS 60000
+#define FORGET_MS 1000
 
 struct pending { /* an operation that is not answered yet */
     void *waiter;
@@ -53,6 +54,7 @@ struct coherence {
     struct drive *drives;
     struct coherence_stream *owing;
     size_t streams, gone;
+    int64_t forget_at; /* those that are gone and do not matter any more: looked for now and then, among all */
 };
 
 struct coherence *coherence_new(const struct coherence_io *io)
@@ -357,8 +359,10 @@ int coherence_tick(struct coherence *c, int64_t now_ms)
             soonest = s->lease_until;
         }
     }
-    if (c->gone)
+    if (c->gone && now_ms >= c->forget_at) {
+        c->forget_at = now_ms + FORGET_MS;
         forget_the_gone(c, now_ms);
+    }
     answer(c, ready);
     if (!c->owing)
         return -1;
