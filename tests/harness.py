@@ -40,6 +40,16 @@ def wait_for(condition, what, seconds=20):
         time.sleep(0.01)
 
 
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
 def tail(path, lines=40):
     try:
         with open(path, errors="replace") as f:

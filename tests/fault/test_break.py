@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from harness import Gateway, Mounts, Program, wait_for
+from harness import Gateway, Mounts, Program, read, wait_for, write
 
 MIB = 1 << 20
 
@@ -127,16 +127,6 @@ class Disk:
 
     def close(self):
         subprocess.run(["umount", "-l", self.path], check=False, capture_output=True)
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
 
 
 def test_the_cache_disk_is_full(folder, gateway):

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from harness import wait_for
+from harness import read, wait_for, write
 from load import Load, in_two_mounts, upload
 from realcluster import running
 
@@ -31,16 +31,6 @@ def health(cluster):
 
 def readiness(cluster):
     return cluster.api("GET", "/actuator/health/readiness").status
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
 
 
 def put(cluster, path, body):

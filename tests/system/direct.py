@@ -66,16 +66,6 @@ def cairn(gateway, folder, *args):
     return done.stdout
 
 
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
 def content(gateway, path):
     return gateway.api("GET", "/files/content" + gateway.query(drive="home", path=path)).body
 

@@ -7,11 +7,10 @@ import signal
 import stat
 import subprocess
 import threading
-import time
 
 import pytest
 
-from harness import fuse_is_missing, program, wait_for
+from harness import fuse_is_missing, program, read, wait_for
 
 MIB = 1 << 20
 
@@ -58,11 +57,6 @@ def noise(path, size, seed=1):
     with open(path, "wb") as f:
         f.write(data)
     return data
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
 
 
 def test_help_and_usage(folder):

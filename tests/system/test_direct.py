@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from direct import cairn, CLOSED_PORT, gateway, gateway_options, MIB, NOISE, passed, public, put, read, store, TEXT, unverified, write  # noqa: F401
-from harness import Mounts, fuse_is_missing, wait_for
+from direct import cairn, CLOSED_PORT, gateway, gateway_options, MIB, NOISE, passed, public, put, store, TEXT, unverified  # noqa: F401
+from harness import Mounts, fuse_is_missing, read, wait_for, write
 from realserver import RealServer
 from several import Several
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from direct import cairn, content, gateway, gateway_options, MIB, NOISE, public, put, read, store, TEXT, write  # noqa: F401
-from harness import wait_for
+from direct import cairn, content, gateway, gateway_options, MIB, NOISE, public, put, store, TEXT  # noqa: F401
+from harness import read, wait_for, write
 
 
 class Stranger(http.server.BaseHTTPRequestHandler):

@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
-from direct import gateway, gateway_options, MIB, NOISE, public, put, put_to, read, store, TEXT, unverified, write  # noqa: F401
+from direct import gateway, gateway_options, MIB, NOISE, public, put, put_to, store, TEXT, unverified  # noqa: F401
 from fsclient import Peer, sha256
-from harness import wait_for
+from harness import read, wait_for, write
 
 
 class Bringer(Peer):

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from direct import cairn, CLOSED_PORT, content, gateway, gateway_options, MIB, NOISE, passed, public, put_to, store, TEXT, write  # noqa: F401
+from direct import cairn, CLOSED_PORT, content, gateway, gateway_options, MIB, NOISE, passed, public, put_to, store, TEXT  # noqa: F401
 from fsclient import sha256
-from harness import program, wait_for
+from harness import program, wait_for, write
 
 
 def pieces(data, size=MIB):

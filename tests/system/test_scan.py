@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from clamd import EICAR, Clamd
-from harness import Mounts, program, wait_for
+from harness import Mounts, program, read, wait_for, write
 from test_files import delete, get, info, put
 from test_versions_http import restore, versions
 from wsclient import Stomp
@@ -55,16 +55,6 @@ def errno_of(call):
     except OSError as e:
         return errno.errorcode[e.errno]
     return None
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
 
 
 def test_an_infected_upload(gateway, listen):
