@@ -67,14 +67,9 @@ static void become(struct content *c, const struct attr *a, uint64_t first)
     c->infected = a->quarantined;
 }
 
-static bool may_follow(const struct content *c)
-{
-    return !c->dirty && !c->key.of;
-}
-
 static bool is_newer(const struct content *c, const struct attr *a)
 {
-    return may_follow(c) && a->version > c->version;
+    return content_may_follow(c) && a->version > c->version;
 }
 
 struct content *content_get(struct store *s, const struct attr *a)
@@ -88,7 +83,7 @@ struct content *content_get(struct store *s, const struct attr *a)
     uint32_t afresh = atomic_load(&s->afresh);
     bool doubted = fresh || c->afresh != afresh; /* its version may be one that was lost: then the newest has a lower number */
     c->afresh = afresh;
-    if (doubted ? may_follow(c) && a->version != c->version : is_newer(c, a))
+    if (doubted ? content_may_follow(c) && a->version != c->version : is_newer(c, a))
         become(c, a, 0);
     else if (!c->dirty)
         c->mtime = a->mtime;
@@ -135,7 +130,7 @@ void content_revalidate(struct content *c, const struct attr *a, uint64_t as_of)
 {
     content_lock(c);
     c->afresh = atomic_load(&c->store->afresh);
-    if (is_newer(c, a) || (may_follow(c) && a->version < c->version && c->version <= as_of))
+    if (is_newer(c, a) || (content_may_follow(c) && a->version < c->version && c->version <= as_of))
         become(c, a, 0);
     else if (a->version == c->version)
         c->infected = a->quarantined;

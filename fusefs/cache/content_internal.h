@@ -216,6 +216,11 @@ void chunk_pin(struct content *c, uint64_t n);
 void chunk_unpin(struct content *c, uint64_t n);
 
 /* ---- fetch.c ---- */
+/* It becomes what is newest, when that is another version: it has nothing unsent, and is not an old version. */
+static inline bool content_may_follow(const struct content *c)
+{
+    return !c->dirty && !c->key.of;
+}
 /* Chunk n becomes a hole or ready (or is no longer there). content.lock is held, but given up meanwhile. timeout_ms: patience with a gateway that is away. */
 int content_ensure(struct content *c, uint64_t n, unsigned timeout_ms);
 int content_ensure_map(struct content *c, uint64_t n, unsigned timeout_ms); /* only its hash */

@@ -2,7 +2,6 @@
    time; who else wants it waits for that one chunk. */
 #include "fusefs/cache/content_internal.h"
 
-#define EXPECTED 32 /* chunks whose places are asked for at once */
 #define TRIES 20 /* while the version moves under a reader again and again */
 #define SAME_CALL_MS 100
 
@@ -80,11 +79,11 @@ static int fetch_map(struct content *c, uint64_t n, unsigned timeout_ms)
     uint64_t asked = c->version;
     struct remote_want w = {.ino = c->key.ino, .version = asked, .first = n - n % MAP_PAGE};
     w.count = c->n_chunks - w.first < MAP_PAGE ? c->n_chunks - w.first : MAP_PAGE;
-    bool fixed = c->key.of || c->dirty;
+    bool follows = content_may_follow(c);
     CLEANUP(remote_read_fini) struct remote_read rd = {0};
     pthread_mutex_unlock(&c->lock);
     int err = content_read_map(c, &w, MAP_INLINE_MAX, timeout_ms, &rd);
-    if (!fixed && (err == -ENOENT || err == -ESTALE)) {
+    if (follows && (err == -ENOENT || err == -ESTALE)) {
         w.version = 0;
         err = content_read_map(c, &w, MAP_INLINE_MAX, timeout_ms, &rd);
     }
@@ -213,12 +212,12 @@ static int keep(struct content *c, uint64_t n, const void *bytes, uint32_t len)
 }
 
 /* Chunk n and those behind it that are likely to be wanted after it. */
-static size_t upcoming(const struct content *c, uint64_t n, struct hash ret[EXPECTED])
+static size_t upcoming(const struct content *c, uint64_t n, struct hash ret[REMOTE_EXPECTED])
 {
     size_t k = 0;
     struct chunk_ref ref = wanted(&c->chunks[n]);
     ret[k++] = ref.hash;
-    for (uint64_t i = n + 1; i < c->n_chunks && i < n + EXPECTED; i++)
+    for (uint64_t i = n + 1; i < c->n_chunks && i < n + REMOTE_EXPECTED; i++)
         if ((c->chunks[i].flags & (CHUNK_MAPPED | CHUNK_PRESENT | CHUNK_DIRTY)) == CHUNK_MAPPED && !chunk_is_hole(&c->chunks[i]))
             ret[k++] = c->chunks[i].hash;
     return k;
@@ -229,7 +228,7 @@ static int fetch_chunk(struct content *c, uint64_t n, unsigned timeout_ms)
     struct chunk *ch = &c->chunks[n];
     const struct chunk_ref ref = wanted(ch);
     uint32_t gen = ch->gen;
-    struct hash next[EXPECTED];
+    struct hash next[REMOTE_EXPECTED];
     size_t n_next = upcoming(c, n, next);
     ch->flags |= CHUNK_FETCHING;
     pthread_mutex_unlock(&c->lock);
@@ -294,7 +293,7 @@ static int verify_chunk(struct content *c, uint64_t n)
 /* The gateway no longer has what the map names: the version was thinned out or the location went stale. */
 static void distrust_map(struct content *c)
 {
-    if (!c->dirty && !c->key.of)
+    if (content_may_follow(c))
         chunks_stale(c, 0);
 }
 

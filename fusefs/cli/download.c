@@ -12,7 +12,6 @@
 
 #define PARALLEL 4
 #define MAP_PAGE 1024
-#define EXPECTED 32 /* chunks whose places are asked for at once */
 #define WAIT_MS 60000
 
 struct fetch {
@@ -95,9 +94,9 @@ static bool have_already(const struct fetch *f, uint64_t n, char *bytes)
 
 static int expect(struct fetch *f, uint64_t n)
 {
-    struct hash h[EXPECTED];
+    struct hash h[REMOTE_EXPECTED];
     size_t k = 0;
-    for (uint64_t i = n; i < f->n && k < EXPECTED; i++)
+    for (uint64_t i = n; i < f->n && k < REMOTE_EXPECTED; i++)
         if (!hash_is_zero(&f->refs[i].hash))
             h[k++] = f->refs[i].hash;
     return remote_expect(f->r, h, k);

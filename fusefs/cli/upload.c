@@ -226,9 +226,7 @@ static bool bring(struct upload *u, uint64_t n, const char *bytes, uint32_t len)
     struct hash h;
     snprintf(key, sizeof key, "%llu", (unsigned long long)n);
     const json_t *place = json_object_get(u->urls, key);
-    if (len <= CHUNK_INLINE_MAX) /* the gateway keeps these in rows */
-        return false;
-    if (!place || jsonx_str(place, "url", &url) || jsonx_obj(place, "headers", &headers))
+    if (len <= CHUNK_INLINE_MAX /* the gateway keeps these in rows */ || !place || jsonx_str(place, "url", &url) || jsonx_obj(place, "headers", &headers))
         return false;
     hash_bytes(bytes, len, &h);
     return hash_equal(&h, &u->hashes[n]) && remote_bring_to(u->r, url, headers, bytes, len);

@@ -83,24 +83,3 @@ int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len,
     *ret_results = json_incref(rows);
     return 0;
 }
-
-int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
-                 const struct remote_inline *contents, size_t n_contents, struct op_result *results, uint64_t *ret_seq, uint64_t *ret_last)
-{
-    CLEANUP_BUF struct buf body = {0};
-    CLEANUP_FREE const struct remote_inline **list = mem_calloc(n_contents, sizeof *list);
-    for (size_t i = 0; i < n_contents; i++)
-        list[i] = &contents[i];
-    size_t head_len;
-    remote_batch_encode(r, batch, confirmed, false, ops, n_ops, list, n_contents, &body, &head_len);
-    CLEANUP_JSON json_t *rows = NULL;
-    int err = remote_batch_send(r, &body, head_len, n_ops, &rows, ret_seq, ret_last);
-    for (size_t i = 0; !err && i < n_ops; i++)
-        if (op_result_from_json(json_array_get(rows, i), &results[i])) {
-            while (i--)
-                op_result_fini(&results[i]);
-            err = problem_protocol("a result of a batch is not well-formed");
-            break;
-        }
-    return err;
-}

@@ -148,7 +148,7 @@ int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uin
     }
     CLEANUP_JSON json_t *answer = NULL;
     CLEANUP_BUF struct buf raw = {0};
-    int err = remote_framed(r, FS "read", head, NULL, &answer, &raw);
+    int err = fs_post_framed(r, "read", head, &answer, &raw);
     if (err)
         return err;
     struct remote_read rd = {0};
@@ -170,7 +170,7 @@ int remote_expect(struct remote *r, const struct hash *h, size_t n)
     CLEANUP_JSON json_t *body = json_pack("{ss}", "drive", r->drive);
     CLEANUP_JSON json_t *o = NULL;
     json_object_set_new(body, "chunks", hash_list(h, n));
-    int err = fs_post(r, "POST", "where", body, &o);
+    int err = fs_post(r, "where", body, &o);
     uint64_t seconds = 0;
     json_t *places = NULL;
     if (err && err != -ENOENT) /* an older gateway has no such path */
@@ -255,7 +255,7 @@ static int ask_place(struct remote *r, const struct encoded *e, json_t **ret_ans
         json_object_set_new(chunk, "storedSha256", json_string_nocheck(hex));
     }
     CLEANUP_JSON json_t *body = json_pack("{sss[o]}", "drive", r->drive, "chunks", chunk);
-    int err = fs_post(r, "POST", "places", body, ret_answer);
+    int err = fs_post(r, "places", body, ret_answer);
     if (err == -EHOSTUNREACH)
         return err;
     bool understood = !err && !jsonx_u64(*ret_answer, "seconds", &seconds) && !jsonx_arr(*ret_answer, "places", &places) && json_array_size(places) == 1;
@@ -270,7 +270,7 @@ static int say_placed(struct remote *r, const char *pack)
 {
     CLEANUP_JSON json_t *body = json_pack("{sss[s]}", "drive", r->drive, "packs", pack), *o = NULL;
     json_t *placed;
-    int err = fs_post(r, "POST", "placed", body, &o);
+    int err = fs_post(r, "placed", body, &o);
     if (err)
         return err == -EHOSTUNREACH ? err : -EAGAIN;
     return jsonx_arr(o, "placed", &placed) == 0 && json_is_true(json_array_get(placed, 0)) ? 0 : -EAGAIN;
@@ -337,7 +337,7 @@ int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_m
     json_object_set_new(body, "chunks", hash_list(h, n));
     memset(ret_missing, 0, n * sizeof *ret_missing);
     CLEANUP_JSON json_t *o = NULL;
-    int err = fs_post(r, "POST", "missing", body, &o);
+    int err = fs_post(r, "missing", body, &o);
     if (err)
         return err;
     json_t *rows;

@@ -74,7 +74,9 @@ int problem_protocol(const char *what);               /* -EPROTO: an answer that
 int answer_object(const struct http_answer *a, json_t **ret);
 /* GET below FS: appends nothing; the object is the caller's. */
 int fs_get(struct remote *r, const struct buf *path, json_t **ret);
-int fs_post(struct remote *r, const char *method, const char *name, const json_t *body, json_t **ret);
+int fs_post(struct remote *r, const char *name, const json_t *body, json_t **ret);
+/* The same with an answer in the framed form of docs/protocol.md: head + contents, which are appended. */
+int fs_post_framed(struct remote *r, const char *name, const json_t *body, json_t **ret_head, struct buf *ret_contents);
 /* "FS name ? drive=…": begins a path. */
 void fs_path(struct remote *r, struct buf *ret, const char *name);
 #endif

@@ -47,7 +47,7 @@ int remote_mount(struct remote *r, const char *drive, const char *device, const 
     if (!body)
         return -EINVAL;
     CLEANUP_JSON json_t *o = NULL;
-    int err = fs_post(r, "POST", "mount", body, &o);
+    int err = fs_post(r, "mount", body, &o);
     if (err)
         return err;
     struct remote_mount_info info = {0};
@@ -91,7 +91,7 @@ int remote_inodes(struct remote *r, uint64_t count, uint64_t *ret_first)
 {
     CLEANUP_JSON json_t *body = json_pack("{sssI}", "drive", r->drive, "count", (json_int_t)count);
     CLEANUP_JSON json_t *o = NULL;
-    int err = fs_post(r, "POST", "inodes", body, &o);
+    int err = fs_post(r, "inodes", body, &o);
     if (err)
         return err;
     uint64_t first, n;

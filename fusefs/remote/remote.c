@@ -135,37 +135,6 @@ int remote_raw(struct remote *r, const char *method, const char *path, const cha
     return err;
 }
 
-int remote_framed(struct remote *r, const char *path, const json_t *head, const struct buf *contents, json_t **ret_head,
-                  struct buf *ret_contents)
-{
-    CLEANUP_BUF struct buf body = {0};
-    jsonx_dump(head, &body);
-    CLEANUP_FREE char *length = mem_printf("X-Cairn-Head: %zu", body.len);
-    const char *headers[] = {length, NULL};
-    if (contents && contents->len)
-        buf_append(&body, contents->data, contents->len);
-    struct http_request req = {.method = "POST", .path = path, .headers = headers, .content_type = "application/vnd.cairn.framed",
-                               .body = body.data, .body_len = body.len, .limit = CHUNK_ANSWER_MAX};
-    CLEANUP(http_answer_fini) struct http_answer a = {0};
-    int err = http_exchange(r, &req, &a);
-    if (err)
-        return err;
-    /* An answer without contents may come as plain JSON. */
-    size_t head_len = a.head == UINT64_MAX ? a.body.len : a.head;
-    if (head_len > a.body.len)
-        return problem_protocol("the answer's head is longer than the answer");
-    const char *why;
-    json_t *o = jsonx_parse(a.body.data, head_len, &why);
-    if (!json_is_object(o)) {
-        json_decref(o);
-        return problem_protocol("the answer's head is not a JSON object");
-    }
-    if (ret_contents && a.body.len > head_len)
-        buf_append(ret_contents, a.body.data + head_len, a.body.len - head_len);
-    *ret_head = o;
-    return 0;
-}
-
 /* ---- below /fs/v1/ ---- */
 
 void fs_path(struct remote *r, struct buf *ret, const char *name)
@@ -184,13 +153,40 @@ int fs_get(struct remote *r, const struct buf *path, json_t **ret)
     return err ? err : answer_object(&a, ret);
 }
 
-int fs_post(struct remote *r, const char *method, const char *name, const json_t *body, json_t **ret)
+static int post(struct remote *r, const char *name, const json_t *body, size_t limit, struct http_answer *a)
 {
     CLEANUP_BUF struct buf text = {0};
     jsonx_dump(body, &text);
     CLEANUP_FREE char *path = mem_printf(FS "%s", name);
-    struct http_request req = {.method = method, .path = path, .content_type = "application/json", .body = text.data, .body_len = text.len};
+    struct http_request req = {.method = "POST", .path = path, .content_type = "application/json", .body = text.data, .body_len = text.len, .limit = limit};
+    return http_exchange(r, &req, a);
+}
+
+int fs_post(struct remote *r, const char *name, const json_t *body, json_t **ret)
+{
     CLEANUP(http_answer_fini) struct http_answer a = {0};
-    int err = http_exchange(r, &req, &a);
+    int err = post(r, name, body, 0, &a);
     return err ? err : answer_object(&a, ret);
+}
+
+int fs_post_framed(struct remote *r, const char *name, const json_t *body, json_t **ret_head, struct buf *ret_contents)
+{
+    CLEANUP(http_answer_fini) struct http_answer a = {0};
+    int err = post(r, name, body, CHUNK_ANSWER_MAX, &a);
+    if (err)
+        return err;
+    /* An answer without contents may come as plain JSON. */
+    size_t head_len = a.head == UINT64_MAX ? a.body.len : a.head;
+    if (head_len > a.body.len)
+        return problem_protocol("the answer's head is longer than the answer");
+    const char *why;
+    json_t *o = jsonx_parse(a.body.data, head_len, &why);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return problem_protocol("the answer's head is not a JSON object");
+    }
+    if (a.body.len > head_len)
+        buf_append(ret_contents, a.body.data + head_len, a.body.len - head_len);
+    *ret_head = o;
+    return 0;
 }

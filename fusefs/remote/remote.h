@@ -55,9 +55,6 @@ int remote_json(struct remote *r, const char *method, const char *path, json_t *
 /* Raw bodies. headers: NULL-terminated "Name: value" array or NULL. */
 int remote_raw(struct remote *r, const char *method, const char *path, const char *const *headers, const void *body,
                size_t body_len, struct buf *ret_body, json_t **ret_headers /* lower-case names; may be NULL */, long *ret_status);
-/* The framed form of docs/protocol.md: head + contents. */
-int remote_framed(struct remote *r, const char *path, const json_t *head, const struct buf *contents,
-                  json_t **ret_head, struct buf *ret_contents);
 int remote_login(const char *url, const char *user, const char *password, const char *device, char **ret_access, char **ret_refresh);
 
 /* ---- the driver's protocol, bound to a drive by remote_mount ---- */
@@ -70,7 +67,7 @@ struct remote_mount_info {
 };
 int remote_mount(struct remote *r, const char *drive, const char *device, const struct uuid *journal, bool read_only,
                  struct remote_mount_info *ret);
-/* For reading without a mount: the calls below but remote_batch, remote_inodes and remote_unmount work from now on. */
+/* For reading without a mount: the calls below but remote_batch_send, remote_inodes and remote_unmount work from now on. */
 void remote_bind(struct remote *r, const struct uuid *drive);
 int remote_unmount(struct remote *r);
 const struct remote_mount_info *remote_info(const struct remote *r);
@@ -120,7 +117,8 @@ struct remote_want {
 };
 void remote_read_fini(struct remote_read *r);
 int remote_read(struct remote *r, const struct remote_want *wants, size_t n, uint32_t inline_max, struct remote_read *ret);
-/* h[0] is fetched next, and the others perhaps soon: where they lie in the object store is asked for, all at once, if it is not known. n ≤ 64. A hint:
+#define REMOTE_EXPECTED 32
+/* h[0] is fetched next, and the others perhaps soon: where they lie in the object store is asked for, all at once, if it is not known. n ≤ REMOTE_EXPECTED. A hint:
    the only error is -EHOSTUNREACH, where asking for the chunk would be of no use either. */
 int remote_expect(struct remote *r, const struct hash *h, size_t n);
 /* Fetches one chunk, decoded and verified, into ret[0..size): from the object store where that can be, else through the gateway. -ENOENT, -EBADMSG. */
@@ -132,20 +130,17 @@ int remote_chunk_bring(struct remote *r, const struct hash *h, const void *bytes
 bool remote_may_bring(struct remote *r);
 bool remote_bring_to(struct remote *r, const char *url, const json_t *headers, const void *p, uint32_t n);
 int remote_missing(struct remote *r, const struct hash *h, size_t n, bool *ret_missing);
-/* One batch as it is; ops and contents as in the protocol. results: n_ops, zeroed by the caller. ret_last: for -ESTALE (batch-out-of-order). */
 struct remote_inline {
     struct hash hash;
     uint32_t size;
     enum codec codec;
     struct buf stored;
 };
-int remote_batch(struct remote *r, uint64_t batch, uint64_t confirmed, const struct op *ops, size_t n_ops,
-                 const struct remote_inline *contents, size_t n_contents, struct op_result *results, uint64_t *ret_seq, uint64_t *ret_last);
-/* The same in two steps, for a batch that is sent again until it is answered: the bytes are made once. lazy: the answer need not wait for the gateway's disk.
+/* A batch of operations and what is in their chunks. It is sent again until it is answered: the bytes are made once. lazy: the answer need not wait for the gateway's disk.
    head_len: what the head takes of them. */
 void remote_batch_encode(struct remote *r, uint64_t batch, uint64_t confirmed, bool lazy, const struct op *ops, size_t n_ops,
                          const struct remote_inline *const *contents, size_t n_contents, struct buf *ret_body, size_t *ret_head_len);
-/* results: the array of the answer, n_ops long, owned by the caller. Errors as remote_batch; 409 batch-out-of-order and batch-differs are -ESTALE with the number
+/* results: the array of the answer, n_ops long, owned by the caller. 409 batch-out-of-order and batch-differs are -ESTALE with the number
    that the gateway knows (UINT64_MAX: it did not say). */
 int remote_batch_send(struct remote *r, const struct buf *body, size_t head_len, size_t n_ops, json_t **ret_results, uint64_t *ret_seq, uint64_t *ret_last);
 /* Chunks straight from and to the object store: on, unless this says no. Before other threads use r. */
