@@ -34,6 +34,15 @@ struct pg_conn *postgres_shard(struct meta *m, size_t i)
     return pg_conn_get(pg_shards_at(postgres_of(m)->shards, i), &err);
 }
 
+int postgres_run_kept(struct pg_query *q)
+{
+    int err = pg_one(q);
+    if (err)
+        return err;
+    bool here = pg_bool(q), done = pg_bool(q);
+    return !here ? -ENOENT : done ? 0 : -ESRCH;
+}
+
 int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, void *ctx), void *ctx)
 {
     int err = 0, done = 0;

@@ -9,6 +9,7 @@
 #include "gateway/adapters/pg_query.h"
 #include "gateway/core/rows.h"
 #include "gateway/ports/meta.h"
+#include <errno.h>
 
 struct pg_shards;
 struct postgres_meta {
@@ -47,6 +48,18 @@ void postgres_scope_end(struct pg_conn **c);
 #define PG_CATALOGUE(c, m) CLEANUP(postgres_scope_end) struct pg_conn *c = postgres_catalogue(m)
 #define PG_HERE(c, m, drive) CLEANUP(postgres_scope_end) struct pg_conn *c = postgres_here(m, drive)
 #define PG_SHARD(c, m, i) CLEANUP(postgres_scope_end) struct pg_conn *c = postgres_shard(m, i)
+
+/* Rows that a drive has left behind, or that came before it did, are nobody's: what looks across drives asks for those of a drive that is here. */
+#define PG_ALIVE(t) "EXISTS (SELECT 1 FROM drive alive WHERE alive.id = " t ".drive)"
+/* What is written beside the drive's lock keeps the drive from being moved away meanwhile: `d` is its row, and has to be asked first; empty: it is not here. */
+#define PG_KEPT(drive) "d AS MATERIALIZED (SELECT id FROM drive WHERE id = " drive " FOR KEY SHARE)"
+#define PG_KEPT_SAYS(done) " SELECT EXISTS (SELECT 1 FROM d), EXISTS (SELECT 1 FROM " done ")"
+/* Runs one that ends with PG_KEPT_SAYS. 0; -ENOENT: the drive is not here (PG_SEARCH); -ESRCH: nothing was done. */
+int postgres_run_kept(struct pg_query *q);
+static inline int postgres_found(int err) /* to the port */
+{
+    return err == -ESRCH ? -ENOENT : err;
+}
 
 /* fn for each shard, until it says 1: enough. One that is away does not keep the others from theirs. The last error. */
 int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, void *ctx), void *ctx);

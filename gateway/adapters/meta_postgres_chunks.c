@@ -90,10 +90,10 @@ int postgres_chunks_known(struct meta *m, const struct uuid *drive, const struct
 /* ---- adding ---- */
 
 /* Adds those that are not there, in the order of their hashes (two writers of the same chunks wait for each other in one order), and claims the others. An unverified one gives way to one that was
-   checked, and its object becomes pending. The pending row of an object that a chunk now names goes. Says how many stayed out because what is there is as unverified. */
+   checked, and its object becomes pending. The pending row of an object that a chunk now names goes. Says how many stayed out because what is there is as unverified, and whether the drive is here. */
 const char pg_chunks_add_sql[] =
-    "WITH u AS (SELECT * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[], $8::bytea[], $9::uuid[]) WITH ORDINALITY "
-    "AS u(hash, size, stored_size, codec, pack, place, bytes, unverified_by, n)), "
+    "WITH " PG_KEPT("$1") ", u AS (SELECT * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[], $8::bytea[], $9::uuid[]) WITH ORDINALITY "
+    "AS u(hash, size, stored_size, codec, pack, place, bytes, unverified_by, n) WHERE EXISTS (SELECT 1 FROM d)), "
     "w AS MATERIALIZED (SELECT hash, size, stored_size, codec, pack, bytes, unverified_by, CASE WHEN pack IS NULL THEN nextval('chunk_bytes_id') ELSE place END AS place "
     "FROM (SELECT * FROM (SELECT DISTINCT ON (hash) * FROM u ORDER BY hash, n) d ORDER BY n) arrived), "
     "old AS MATERIALIZED (SELECT c.*, w.unverified_by IS NULL AS gives_way FROM w JOIN chunk c ON c.drive = $1 AND c.hash = w.hash WHERE c.unverified_by IS NOT NULL "
@@ -109,7 +109,7 @@ const char pg_chunks_add_sql[] =
     "WHERE chunk.unverified_by IS NOT NULL AND excluded.unverified_by IS NULL RETURNING hash, place, pack), "
     "arrived AS (DELETE FROM pending_pack p USING added a WHERE p.drive = $1 AND p.pack = a.pack), "
     "kept AS (INSERT INTO chunk_bytes (drive, id, hash, bytes, at) SELECT $1, a.place, a.hash, w.bytes, $10 FROM added a JOIN w ON w.hash = a.hash WHERE a.pack IS NULL) "
-    "SELECT (SELECT count(*) FROM old WHERE NOT gives_way), EXISTS (SELECT 1 FROM drive WHERE id = $1)";
+    "SELECT (SELECT count(*) FROM old WHERE NOT gives_way), EXISTS (SELECT 1 FROM d)";
 
 int pg_put_chunks(struct pg_query *q, const struct uuid *drive, const struct chunk_row *k, size_t n, int64_t now)
 {

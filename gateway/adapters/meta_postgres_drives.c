@@ -163,14 +163,17 @@ static void fill_one(struct drive_row *r, const struct drive_row *d)
     memcpy(r->name, known.name, sizeof r->name);
 }
 
-static int fill_from(struct meta *m, const char *shard, struct found *f)
+#define FILL_FROM(table) "SELECT w.i, " PG_DRIVE_COLUMNS " FROM unnest($1::uuid[], $2::bigint[]) AS w(drive, i) JOIN " table " d ON d.id = w.drive"
+static const char in_use[] = FILL_FROM("drive"), arriving[] = FILL_FROM("arriving");
+
+static int fill_from(struct meta *m, const char *shard, const char *sql, struct found *f)
 {
     struct pg_pool *pool = pg_shards_named(postgres_of(m)->shards, shard);
     int err = pool ? 0 : -EHOSTUNREACH;
     CLEANUP(postgres_scope_end) struct pg_conn *c = pool ? pg_conn_get(pool, &err) : NULL;
     if (err)
         return err;
-    PG_QUERY(q, c, "SELECT w.i, " PG_DRIVE_COLUMNS " FROM unnest($1::uuid[], $2::bigint[]) AS w(drive, i) JOIN drive d ON d.id = w.drive");
+    CLEANUP(pg_query_end) struct pg_query q = pg_query_begin(c, sql);
     size_t n = 0;
     for (size_t i = 0; i < f->n; i++)
         n += strcmp(f->drives[i].shard, shard) == 0;
@@ -209,7 +212,9 @@ static int fill_moving(struct meta *m, struct found *f)
             continue;
         memcpy(d->shard, d->moving_to, sizeof d->shard);
         struct found one = {.drives = d, .n = 1};
-        int failed = fill_from(m, d->shard, &one);
+        int failed = fill_from(m, d->shard, in_use, &one);
+        if (!failed && !d->row.root)
+            failed = fill_from(m, d->shard, arriving, &one);
         err = failed ? failed : err;
     }
     return err;
@@ -220,7 +225,7 @@ static int fill(struct meta *m, struct found *f)
 {
     int err = 0;
     for (size_t i = 0; i < f->n; i++) {
-        int failed = is_first_of_shard(f, i) ? fill_from(m, f->drives[i].shard, f) : 0;
+        int failed = is_first_of_shard(f, i) ? fill_from(m, f->drives[i].shard, in_use, f) : 0;
         err = failed ? failed : err;
     }
     int failed = fill_moving(m, f);
@@ -273,6 +278,15 @@ static int changed_one(struct pg_query *q)
     return err ? err : pg_changes(q) == 0 ? -ENOENT : 0;
 }
 
+static int rename_here(struct meta *m, const struct uuid *id, const char *name)
+{
+    PG_HERE(c, m, id);
+    PG_QUERY(q, c, "UPDATE drive SET name = $2 WHERE id = $1");
+    pg_put_id(&q, id);
+    pg_put_text(&q, name);
+    return changed_one(&q);
+}
+
 int postgres_drive_rename(struct meta *m, const struct uuid *id, const char *name)
 {
     {
@@ -284,20 +298,21 @@ int postgres_drive_rename(struct meta *m, const struct uuid *id, const char *nam
         if (err)
             return err;
     }
-    PG_HERE(c, m, id);
-    PG_QUERY(q, c, "UPDATE drive SET name = $2 WHERE id = $1");
-    pg_put_id(&q, id);
-    pg_put_text(&q, name);
-    return changed_one(&q);
+    return PG_SEARCH(m, id, rename_here(m, id, name));
 }
 
-int postgres_drive_quota(struct meta *m, const struct uuid *id, uint64_t quota)
+static int quota_here(struct meta *m, const struct uuid *id, uint64_t quota)
 {
     PG_HERE(c, m, id);
     PG_QUERY(q, c, "UPDATE drive SET quota = $2 WHERE id = $1");
     pg_put_id(&q, id);
     pg_put_seq(&q, quota);
     return changed_one(&q);
+}
+
+int postgres_drive_quota(struct meta *m, const struct uuid *id, uint64_t quota)
+{
+    return PG_SEARCH(m, id, quota_here(m, id, quota));
 }
 
 static int reserve_here(struct meta *m, const struct uuid *drive, uint64_t count, uint64_t *ret_first)
@@ -385,14 +400,21 @@ int postgres_cursor_get(struct meta *m, const struct uuid *drive, const char *na
     return err == -ENOENT ? 0 : err;
 }
 
-int postgres_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq)
+static int cursor_here(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq)
 {
     PG_HERE(c, m, drive);
-    PG_QUERY(q, c, "INSERT INTO cursor (drive, name, seq) VALUES ($1, $2, $3) ON CONFLICT (drive, name) DO UPDATE SET seq = excluded.seq");
+    PG_QUERY(q, c,
+             "WITH " PG_KEPT("$1") ", i AS (INSERT INTO cursor (drive, name, seq) SELECT d.id, $2::text, $3::bigint FROM d ON CONFLICT (drive, name) DO UPDATE SET seq = excluded.seq "
+             "RETURNING 1)" PG_KEPT_SAYS("i"));
     pg_put_id(&q, drive);
     pg_put_text(&q, name);
     pg_put_seq(&q, seq);
-    return pg_run(&q);
+    return postgres_run_kept(&q);
+}
+
+int postgres_cursor_put(struct meta *m, const struct uuid *drive, const char *name, uint64_t seq)
+{
+    return PG_SEARCH(m, drive, cursor_here(m, drive, name, seq));
 }
 
 /* ---- turns ---- */

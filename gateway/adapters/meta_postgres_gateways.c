@@ -264,41 +264,58 @@ static void get_mount(struct pg_query *q, struct mount_row *ret)
     ret->silent = pg_is_null(q) ? INT64_MAX : pg_int(q);
 }
 
-int postgres_mount_get(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret)
+static int mount_here(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret)
 {
     PG_HERE(c, m, drive);
-    PG_QUERY(q, c, "SELECT " MOUNT_COLUMNS " FROM mount m LEFT JOIN gateway g ON g.id = m.gateway WHERE m.drive = $1 AND m.session = $2");
+    PG_QUERY(q, c, "SELECT " MOUNT_COLUMNS " FROM drive d LEFT JOIN mount m ON m.drive = d.id AND m.session = $2 LEFT JOIN gateway g ON g.id = m.gateway WHERE d.id = $1");
     pg_put_id(&q, drive);
     pg_put_id(&q, session);
     int err = pg_one(&q);
-    if (!err)
-        get_mount(&q, ret);
-    return err;
+    if (err)
+        return err;
+    if (pg_is_null(&q))
+        return -ESRCH;
+    get_mount(&q, ret);
+    return 0;
+}
+
+int postgres_mount_get(struct meta *m, const struct uuid *drive, const struct uuid *session, struct mount_row *ret)
+{
+    return postgres_found(PG_SEARCH(m, drive, mount_here(m, drive, session, ret)));
 }
 
 /* A shard that the gateway is new to has not heard of it yet. */
-int postgres_mount_put(struct meta *m, const struct mount_row *r)
+static int put_mount_here(struct meta *m, const struct mount_row *r)
 {
     PG_HERE(c, m, &r->drive);
     PG_QUERY(q, c,
-             "WITH g AS (INSERT INTO gateway (id, heard, shunned) SELECT $4::uuid, " PG_NOW_NS ", 0 WHERE $4 <> '00000000-0000-0000-0000-000000000000' "
-             "ON CONFLICT (id) DO NOTHING) INSERT INTO mount (drive, session, user_id, gateway) VALUES ($1, $2, $3, $4) "
-             "ON CONFLICT (drive, session) DO UPDATE SET user_id = excluded.user_id, gateway = excluded.gateway");
+             "WITH " PG_KEPT("$1") ", g AS (INSERT INTO gateway (id, heard, shunned) SELECT $4::uuid, " PG_NOW_NS ", 0 FROM d WHERE $4 <> '00000000-0000-0000-0000-000000000000' "
+             "ON CONFLICT (id) DO NOTHING), i AS (INSERT INTO mount (drive, session, user_id, gateway) SELECT d.id, $2::uuid, $3::uuid, $4::uuid FROM d "
+             "ON CONFLICT (drive, session) DO UPDATE SET user_id = excluded.user_id, gateway = excluded.gateway RETURNING 1)" PG_KEPT_SAYS("i"));
     pg_put_id(&q, &r->drive);
     pg_put_id(&q, &r->session);
     pg_put_id(&q, &r->user);
     pg_put_id(&q, &r->gateway);
-    return pg_run(&q);
+    return postgres_run_kept(&q);
+}
+
+int postgres_mount_put(struct meta *m, const struct mount_row *r)
+{
+    return PG_SEARCH(m, &r->drive, put_mount_here(m, r));
+}
+
+static int drop_mount_here(struct meta *m, const struct uuid *drive, const struct uuid *session)
+{
+    PG_HERE(c, m, drive);
+    PG_QUERY(q, c, "WITH " PG_KEPT("$1") ", i AS (DELETE FROM mount USING d WHERE drive = d.id AND session = $2 RETURNING 1)" PG_KEPT_SAYS("i"));
+    pg_put_id(&q, drive);
+    pg_put_id(&q, session);
+    return postgres_run_kept(&q);
 }
 
 int postgres_mount_drop(struct meta *m, const struct uuid *drive, const struct uuid *session)
 {
-    PG_HERE(c, m, drive);
-    PG_QUERY(q, c, "DELETE FROM mount WHERE drive = $1 AND session = $2");
-    pg_put_id(&q, drive);
-    pg_put_id(&q, session);
-    int err = pg_run(&q);
-    return err ? err : pg_changes(&q) ? 0 : -ENOENT;
+    return postgres_found(PG_SEARCH(m, drive, drop_mount_here(m, drive, session)));
 }
 
 struct orphans {
@@ -320,7 +337,7 @@ static int orphans_in(struct meta *m, size_t shard, void *ctx)
              "SELECT (SELECT gateway FROM mount WHERE gateway > has.gateway ORDER BY gateway LIMIT 1) FROM has WHERE has.gateway IS NOT NULL), "
              "g AS MATERIALIZED (SELECT has.gateway AS id, g.heard FROM has LEFT JOIN gateway g ON g.id = has.gateway "
              "WHERE g.heard IS NULL OR g.heard < " PG_NOW_NS " - $1) "
-             "SELECT " MOUNT_COLUMNS " FROM g JOIN mount m ON m.gateway = g.id LIMIT $2");
+             "SELECT " MOUNT_COLUMNS " FROM g JOIN mount m ON m.gateway = g.id WHERE " PG_ALIVE("m") " LIMIT $2");
     pg_put_int(&q, o->ms * MS);
     pg_put_int(&q, o->limit);
     int err;

@@ -2,8 +2,9 @@
 
    1. In a snapshot of the old shard, what is large is copied: writers go on.
    2. The drive's row is locked, as any writer does it; writers wait. What has changed since (the rows' xmin says so) and what is small is copied.
-   3. The copy is committed; then, on the old shard, the drive's row is deleted: whoever comes there from now on finds no drive, asks the catalogue, and finds the new place, which is
-      written next. A writer's transaction is thus on one side or the other, whole.
+   3. The copy is committed, with the drive's row in `arriving`: it is not in use there yet. Then, on the old shard, the row is deleted: whoever comes there from now on finds no drive,
+      asks the catalogue, and finds the new place, which is written when the row has come from `arriving` into `drive`. A writer's transaction is thus on one side or the other, whole; so is
+      what is written beside the drive's lock, which asks for the row as well (PG_KEPT).
    4. After a while (readers may believe in the old place for some seconds) the old rows go.
 
    A drive has one move at a time, up to the end of the last step: an advisory lock in the catalogue says so, which ends with its connection.
@@ -222,7 +223,7 @@ static int copy_large(struct move *m)
     if (!err)
         err = clear(m->to, m, small, COUNT(small));
     if (!err)
-        err = runf(m->to, "DELETE FROM drive WHERE id = '%s'", m->drive);
+        err = runf(m->to, "DELETE FROM drive WHERE id = '%s'; DELETE FROM arriving WHERE id = '%s'", m->drive, m->drive);
     for (size_t i = 0; i < COUNT(large) && !err; i++)
         err = copy_all(m, large[i]);
     if (!err)
@@ -238,7 +239,7 @@ static int delete_gone(struct move *m)
     if (!err)
         err = runf(m->to, "DELETE FROM chunk_bytes b WHERE b.drive = '%s' AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.drive = b.drive AND c.hash = b.hash AND c.pack IS NULL "
                           "AND c.place = b.id)", m->drive);
-    return err ? err : runf(m->to, "DELETE FROM change WHERE drive = '%s' AND seq <= (SELECT oldest_change FROM drive WHERE id = '%s')", m->drive, m->drive);
+    return err ? err : runf(m->to, "DELETE FROM change WHERE drive = '%s' AND seq <= (SELECT oldest_change FROM arriving WHERE id = '%s')", m->drive, m->drive);
 }
 
 /* The drive's own row: its seqs go on where they were, though on another cluster. */
@@ -248,10 +249,10 @@ static int copy_drive(struct move *m)
     int err = columns_of(m, "drive", &c);
     if (err)
         return err;
-    CLEANUP_FREE char *select = mem_printf("SELECT %s FROM drive WHERE id = '%s'", c.list[0], m->drive), *into = mem_printf("drive (%s)", c.list[0]);
+    CLEANUP_FREE char *select = mem_printf("SELECT %s FROM drive WHERE id = '%s'", c.list[0], m->drive), *into = mem_printf("arriving (%s)", c.list[0]);
     err = copy(m, select, into);
     if (!err)
-        err = runf(m->to, "UPDATE drive SET lineage = (" PG_LINEAGE_SQL ") WHERE id = '%s'", m->drive);
+        err = runf(m->to, "UPDATE arriving SET lineage = (" PG_LINEAGE_SQL ") WHERE id = '%s'", m->drive);
     if (!err) /* the ids that came along must not be given out again */
         err = runf(m->to, "SELECT setval('chunk_bytes_id', greatest((SELECT last_value FROM chunk_bytes_id), (SELECT coalesce(max(id), 1) FROM chunk_bytes WHERE drive = '%s')))",
                    m->drive);
@@ -304,6 +305,12 @@ static int copy_rest(struct move *m)
     return err ? err : run(m->from, "COMMIT");
 }
 
+/* From now on it is in use here. Also where that was done before. */
+static int arrive(const struct move *m)
+{
+    return runf(m->to, "INSERT INTO drive SELECT * FROM arriving WHERE id = '%s' ON CONFLICT (id) DO NOTHING; DELETE FROM arriving WHERE id = '%s'", m->drive, m->drive);
+}
+
 static int write_place(struct meta *meta, const struct uuid *drive, const char *shard)
 {
     PG_CATALOGUE(c, meta);
@@ -323,10 +330,11 @@ static int write_move(struct meta *meta, const struct uuid *drive, const char *s
     return pg_run(&q);
 }
 
-static int has_drive(PGconn *c, const struct move *m, bool *ret)
+/* table: drive, or arriving */
+static int has_drive(PGconn *c, const struct move *m, const char *table, bool *ret)
 {
     char *row = NULL;
-    CLEANUP_FREE char *sql = mem_printf("SELECT 1 FROM drive WHERE id = '%s'", m->drive);
+    CLEANUP_FREE char *sql = mem_printf("SELECT 1 FROM %s WHERE id = '%s'", table, m->drive);
     int err = read_row(c, sql, &row, 1);
     *ret = err == 0;
     free(row);
@@ -339,30 +347,31 @@ static int linger_and_clear(const struct move *m)
     int err = run(m->lock, STILL_THERE);
     if (!err)
         err = clear_left(m, large, COUNT(large));
-    return err ? err : clear_left(m, small, COUNT(small));
+    if (!err)
+        err = clear_left(m, small, COUNT(small));
+    return err ? err : runf(m->from, "DELETE FROM arriving WHERE id = '%s'", m->drive);
+}
+
+/* The drive is whole in `to`, and nowhere else in use. */
+static int settle_in(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
+{
+    int err = arrive(m);
+    if (!err)
+        err = write_place(meta, drive, shard);
+    pg_shards_forget(postgres_of(meta)->shards, drive);
+    return err;
 }
 
 static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
 {
-    bool here, there;
-    int err = has_drive(m->from, m, &here);
+    int err = copy_large(m);
     if (!err)
-        err = has_drive(m->to, m, &there);
-    if (err || (!here && !there))
-        return err ? err : -ENOENT;
-    if (here) {
-        err = copy_large(m);
-        if (!err)
-            err = write_move(meta, drive, shard);
-        if (!err)
-            err = copy_rest(m);
-    }
+        err = write_move(meta, drive, shard);
     if (!err)
-        err = write_place(meta, drive, shard);
-    if (err)
-        return err;
-    pg_shards_forget(postgres_of(meta)->shards, drive);
-    return linger_and_clear(m);
+        err = copy_rest(m);
+    if (!err)
+        err = settle_in(m, meta, drive, shard);
+    return err ? err : linger_and_clear(m);
 }
 
 static PGconn *connect_to(struct pg_pool *p)
@@ -387,39 +396,85 @@ static int lock_moves(struct move *m, struct pg_pool *catalogue)
     return 0;
 }
 
-/* The drive is where it is to be. A move that was ended when it had brought it there may have left rows in any other shard. */
-static int clear_behind(struct move *m, struct pg_shards *shards, const struct pg_pool *home)
+static void disconnect(struct move *m)
+{
+    PQfinish(m->from);
+    PQfinish(m->to);
+    m->from = m->to = NULL;
+}
+
+static int connect_both(struct move *m, struct pg_pool *from, struct pg_pool *to)
+{
+    disconnect(m);
+    m->from = connect_to(from);
+    m->to = m->from ? connect_to(to) : NULL;
+    return m->to ? 0 : -EHOSTUNREACH;
+}
+
+/* The drive is where it is to be, and in use. A move that was ended may have left rows in any other shard. */
+static int clear_behind(struct move *m, struct pg_shards *shards, struct pg_pool *home)
 {
     CLEANUP_FREE char *sql = mem_printf("SELECT 1 FROM inode WHERE drive = '%s' LIMIT 1", m->drive);
-    int err = 0;
+    bool here = false;
+    int err = connect_both(m, home, home);
+    if (!err)
+        err = has_drive(m->to, m, "drive", &here);
+    if (err || !here)
+        return err ? err : -ENOENT;
     for (size_t i = 0; i < pg_shards_count(shards) && !err; i++) {
         char *row = NULL;
         if (pg_shards_at(shards, i) == home)
             continue;
-        m->from = connect_to(pg_shards_at(shards, i));
-        err = m->from ? read_row(m->from, sql, &row, 1) : -EHOSTUNREACH;
+        err = connect_both(m, pg_shards_at(shards, i), home);
+        err = err ? err : read_row(m->from, sql, &row, 1);
         err = err == -ENOENT ? 0 : err ? err : linger_and_clear(m);
         free(row);
-        PQfinish(m->from);
-        m->from = NULL;
     }
     return err;
+}
+
+/* Where the last one was ended when the drive had left, but not arrived, it arrives first, wherever it is to go now. */
+static int finish_last(struct move *m, struct meta *meta, const struct uuid *drive, struct pg_pool *from)
+{
+    char *name = NULL;
+    bool here, there = false, arriving = false;
+    CLEANUP_FREE char *sql = mem_printf("SELECT moving_to FROM placement WHERE drive = '%s' AND moving_to IS NOT NULL", m->drive);
+    int err = read_row(m->lock, sql, &name, 1);
+    CLEANUP_FREE char *shard = name;
+    if (err)
+        return err == -ENOENT ? 0 : err;
+    struct pg_pool *to = pg_shards_named(postgres_of(meta)->shards, shard);
+    err = to ? connect_both(m, from, to) : -EHOSTUNREACH;
+    if (!err)
+        err = has_drive(m->from, m, "drive", &here);
+    if (err || here)
+        return err;
+    err = has_drive(m->to, m, "drive", &there);
+    if (!err)
+        err = has_drive(m->to, m, "arriving", &arriving);
+    return err || (!there && !arriving) ? err : settle_in(m, meta, drive, shard);
 }
 
 /* Under the lock: nobody else changes where the drive is. */
 static int move_locked(struct move *m, struct meta *meta, const struct uuid *drive, const char *shard)
 {
     struct pg_shards *shards = postgres_of(meta)->shards;
+    bool here;
     int err;
     pg_shards_forget(shards, drive);
     struct pg_pool *from = pg_shards_of_drive(shards, drive, &err), *to = from ? pg_shards_named(shards, shard) : NULL;
     if (!from || !to)
         return from ? -ENODEV : err;
-    if (from == to)
-        return clear_behind(m, shards, to);
-    m->from = connect_to(from);
-    m->to = m->from ? connect_to(to) : NULL;
-    return m->to ? move_on(m, meta, drive, shard) : -EHOSTUNREACH;
+    err = finish_last(m, meta, drive, from);
+    if (err)
+        return err;
+    from = pg_shards_of_drive(shards, drive, &err);
+    if (!from || from == to)
+        return from ? clear_behind(m, shards, to) : err;
+    err = connect_both(m, from, to);
+    if (!err)
+        err = has_drive(m->from, m, "drive", &here);
+    return err ? err : here ? move_on(m, meta, drive, shard) : -ENOENT;
 }
 
 int postgres_drive_move(struct meta *meta, const struct uuid *drive, const char *shard)
@@ -429,8 +484,7 @@ int postgres_drive_move(struct meta *meta, const struct uuid *drive, const char 
     int err = lock_moves(&m, postgres_of(meta)->catalogue);
     if (!err)
         err = move_locked(&m, meta, drive, shard);
-    PQfinish(m.from);
-    PQfinish(m.to);
+    disconnect(&m);
     PQfinish(m.lock);
     free(m.snapshot);
     return err;

@@ -14,7 +14,7 @@ static int claim_in(struct meta *m, size_t shard, void *ctx)
     struct claim *k = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(q, c,
-             "WITH due AS (SELECT drive, first, due FROM outbox WHERE due <= $1 ORDER BY due, drive, first LIMIT $3 FOR UPDATE SKIP LOCKED), "
+             "WITH due AS (SELECT drive, first, due FROM outbox o WHERE due <= $1 AND " PG_ALIVE("o") " ORDER BY due, drive, first LIMIT $3 FOR UPDATE SKIP LOCKED), "
              "taken AS (UPDATE outbox o SET due = $2 FROM due d WHERE o.drive = d.drive AND o.first = d.first RETURNING o.drive, o.first, o.last, d.due) "
              "SELECT drive, first, last FROM taken ORDER BY due, drive, first");
     pg_put_int(&q, k->now);

@@ -45,14 +45,13 @@ static void put_hashes(struct pg_query *q, const struct pending_row *p, size_t n
         pg_add_hash(q, &p[i].chunk.hash);
 }
 
-int postgres_pendings_add(struct meta *m, const struct pending_row *p, size_t n)
+static int add_here(struct meta *m, const struct pending_row *p, size_t n)
 {
-    if (n == 0)
-        return 0;
     PG_HERE(c, m, &p->drive);
     PG_QUERY(q, c,
-             "INSERT INTO pending_pack (drive, pack, hash, size, stored_size, codec, user_id, expires) SELECT $1, w.* "
-             "FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::bigint[]) AS w ON CONFLICT (drive, pack) DO NOTHING");
+             "WITH " PG_KEPT("$1") ", i AS (INSERT INTO pending_pack (drive, pack, hash, size, stored_size, codec, user_id, expires) SELECT d.id, w.* FROM d CROSS JOIN "
+             "unnest($2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::bigint[]) AS w ON CONFLICT (drive, pack) DO NOTHING RETURNING 1)"
+             PG_KEPT_SAYS("i"));
     pg_put_id(&q, &p->drive);
     put_packs(&q, p, n);
     put_hashes(&q, p, n);
@@ -71,18 +70,38 @@ int postgres_pendings_add(struct meta *m, const struct pending_row *p, size_t n)
     pg_put_array(&q, PG_INT, n);
     for (size_t i = 0; i < n; i++)
         pg_add_int(&q, p[i].expires);
-    return pg_run_once(&q);
+    int err = postgres_run_kept(&q);
+    return err != -ESRCH ? err : q.tries ? 0 : -EEXIST;
+}
+
+int postgres_pendings_add(struct meta *m, const struct pending_row *p, size_t n)
+{
+    return n ? PG_SEARCH(m, &p->drive, add_here(m, p, n)) : 0;
+}
+
+/* -ENOENT: the drive is not here. */
+static int pendings_here(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
+{
+    PG_HERE(c, m, drive);
+    CLEANUP_FREE char *end = mem_printf("%s\x7f", prefix); /* beyond whatever a key may go on with */
+    PG_QUERY(q, c,
+             "SELECT " PENDING_COLUMNS("p.") " FROM drive d LEFT JOIN pending_pack p ON p.drive = d.id AND p.pack >= $2 AND p.pack < $3 WHERE d.id = $1 ORDER BY p.pack");
+    pg_put_id(&q, drive);
+    pg_put_text(&q, prefix);
+    pg_put_text(&q, end);
+    int err = pg_one(&q);
+    if (err)
+        return err;
+    if (pg_is_null(&q)) /* it has none */
+        return 0;
+    q.row--; /* that one again, with the others */
+    return each_pending(&q, each, ctx);
 }
 
 int postgres_pendings(struct meta *m, const struct uuid *drive, const char *prefix, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
 {
-    PG_HERE(c, m, drive);
-    CLEANUP_FREE char *end = mem_printf("%s\x7f", prefix); /* beyond whatever a key may go on with */
-    PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE drive = $1 AND pack >= $2 AND pack < $3 ORDER BY pack");
-    pg_put_id(&q, drive);
-    pg_put_text(&q, prefix);
-    pg_put_text(&q, end);
-    return each_pending(&q, each, ctx);
+    int err = PG_SEARCH(m, drive, pendings_here(m, drive, prefix, each, ctx));
+    return err == -ENOENT ? 0 : err;
 }
 
 int postgres_pendings_each(struct meta_tx *tx, int (*each)(void *ctx, const struct pending_row *p), void *ctx)
@@ -114,12 +133,18 @@ static int judge(struct pg_conn *c, const struct pending_row *p, size_t n, int64
     return err;
 }
 
+/* -ENOENT: the drive is not here. */
 static int settle(struct pg_conn *c, const struct pending_row *p, size_t n, int64_t now, int *ret)
 {
+    PG_QUERY(kept, c, "SELECT 1::bigint FROM drive WHERE id = $1 FOR KEY SHARE");
+    pg_put_id(&kept, &p->drive);
+    pg_send(&kept);
     PG_QUERY(turn, c, "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, 5))"); /* of one drive one at a time */
     pg_put_id(&turn, &p->drive);
     pg_later(&turn);
     int err = judge(c, p, n, now, ret);
+    if (!err)
+        err = pg_one(&kept);
     CLEANUP_FREE struct chunk_row *right = mem_calloc(n, sizeof *right);
     size_t n_right = 0;
     for (size_t i = 0; i < n && !err; i++)
@@ -132,11 +157,9 @@ static int settle(struct pg_conn *c, const struct pending_row *p, size_t n, int6
     return err ? err : pg_run(&add);
 }
 
-int postgres_pendings_settle(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret)
+static int settle_here(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret)
 {
     int err = 0;
-    if (n == 0)
-        return 0;
     for (unsigned tries = 0; tries < 3; tries++) {
         PG_HERE(c, m, &p->drive);
         if (!c)
@@ -151,6 +174,12 @@ int postgres_pendings_settle(struct meta *m, const struct pending_row *p, size_t
     return err;
 }
 
+int postgres_pendings_settle(struct meta *m, const struct pending_row *p, size_t n, int64_t now, int *ret)
+{
+    int err = n ? PG_SEARCH(m, &p->drive, settle_here(m, p, n, now, ret)) : 0;
+    return err == -ENOENT ? 0 : err; /* of a drive that is nowhere, nothing is pending: each says so */
+}
+
 /* ---- those that were never settled ---- */
 
 struct over {
@@ -163,7 +192,7 @@ static int over_in(struct meta *m, size_t shard, void *ctx)
 {
     struct over *o = ctx;
     PG_SHARD(c, m, shard);
-    PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack WHERE expires < $1 ORDER BY expires LIMIT $2");
+    PG_QUERY(q, c, "SELECT " PENDING_COLUMNS("") " FROM pending_pack p WHERE expires < $1 AND " PG_ALIVE("p") " ORDER BY expires LIMIT $2");
     pg_put_int(&q, o->before);
     pg_put_int(&q, o->limit - o->n);
     int err;
@@ -211,8 +240,8 @@ static int unverified_in(struct meta *m, size_t shard, void *ctx)
     struct unverified *u = ctx;
     PG_SHARD(c, m, shard);
     PG_QUERY(q, c,
-             "SELECT drive, hash, size, stored_size, codec, pack, place, unverified_by FROM chunk WHERE unverified_by IS NOT NULL AND NOT damaged "
-             "ORDER BY drive, hash LIMIT $1");
+             "SELECT drive, hash, size, stored_size, codec, pack, place, unverified_by FROM chunk c WHERE unverified_by IS NOT NULL AND NOT damaged "
+             "AND " PG_ALIVE("c") " ORDER BY drive, hash LIMIT $1");
     pg_put_int(&q, u->limit - u->found);
     int err;
     while ((err = pg_step(&q)) == 1) {

@@ -116,7 +116,7 @@ static int lock_drive(struct pg_conn *c, const struct uuid *drive, struct begun 
 {
     run_later(c, "BEGIN");
     run_later(c, "SET LOCAL idle_in_transaction_session_timeout = '2s'"); /* a gateway that is frozen must not stop a drive */
-    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS ", lineage <> $2, generation_at FROM drive WHERE id = $1 FOR UPDATE");
+    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS ", lineage <> $2, generation_at FROM drive WHERE id = $1 FOR NO KEY UPDATE");
     pg_put_id(&q, drive);
     pg_put_text(&q, c->lineage);
     pg_send(&q);
@@ -301,7 +301,7 @@ static int look(struct pg_conn *c, const struct postgres_tx *tx)
     c->in_tx = true;
     c->writing = false;
     run_later(c, "BEGIN");
-    PG_QUERY(lock, c, "SELECT 1::bigint FROM drive WHERE id = $1 FOR UPDATE");
+    PG_QUERY(lock, c, "SELECT 1::bigint FROM drive WHERE id = $1 FOR NO KEY UPDATE");
     pg_put_id(&lock, &tx->base.drive.id);
     pg_later(&lock);
     PG_QUERY(q, c, "SELECT 1::bigint FROM committed WHERE drive = $1 AND tx = $2");

@@ -2,8 +2,11 @@
 #include "gateway/adapters/meta_postgres.h"
 
 #include <errno.h>
+#include <time.h>
 
 #define AT_ONCE 10000
+#define ARRIVING_TRIES 500 /* a drive that is being moved is in no shard for a moment */
+#define ARRIVING_NS 20000000
 #define KEPT_NS (INT64_C(7) * 24 * 3600 * 1000000000) /* how long one that has ended can still be asked about */
 
 #define UPLOAD_COLUMNS                                                                                                             \
@@ -33,12 +36,13 @@ static void get_upload(struct pg_query *q, struct upload_row *ret)
     ret->received = pg_int(q);
 }
 
-int postgres_upload_add(struct meta *m, const struct upload_row *u)
+static int add_here(struct meta *m, const struct upload_row *u)
 {
     PG_HERE(c, m, &u->drive);
     PG_QUERY(q, c,
-             "INSERT INTO upload_session (" UPLOAD_COLUMNS ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0) "
-             "ON CONFLICT (drive, id) DO NOTHING");
+             "WITH " PG_KEPT("$3") ", i AS (INSERT INTO upload_session (" UPLOAD_COLUMNS ") SELECT $1::uuid, $2::uuid, d.id, $4::bigint, $5::bytea, $6::text, $7::bigint, $8::bigint, "
+             "$9::bigint, $10::bigint, $11::bytea, $12::text, $13::text, $14::text, $15::bigint, $16::bigint, 0 FROM d ON CONFLICT (drive, id) DO NOTHING RETURNING 1)"
+             PG_KEPT_SAYS("i"));
     pg_put_id(&q, &u->id);
     pg_put_id(&q, &u->user);
     pg_put_id(&q, &u->drive);
@@ -59,12 +63,18 @@ int postgres_upload_add(struct meta *m, const struct upload_row *u)
     pg_put_text(&q, u->device);
     pg_put_int(&q, u->created);
     pg_put_int(&q, u->expires);
-    return pg_run_once(&q);
+    int err = postgres_run_kept(&q);
+    return err != -ESRCH ? err : q.tries ? 0 : -EEXIST;
+}
+
+int postgres_upload_add(struct meta *m, const struct upload_row *u)
+{
+    return PG_SEARCH(m, &u->drive, add_here(m, u));
 }
 
 static int get_on(struct pg_conn *c, const struct uuid *id, struct upload_row *ret)
 {
-    PG_QUERY(q, c, "SELECT " UPLOAD_COLUMNS " FROM upload_session WHERE id = $1");
+    PG_QUERY(q, c, "SELECT " UPLOAD_COLUMNS " FROM upload_session u WHERE id = $1 AND " PG_ALIVE("u"));
     pg_put_id(&q, id);
     int err = pg_one(&q);
     if (!err)
@@ -74,50 +84,69 @@ static int get_on(struct pg_conn *c, const struct uuid *id, struct upload_row *r
 
 static int put_state(struct pg_conn *c, const struct upload_row *u)
 {
-    PG_QUERY(q, c, "UPDATE upload_session SET state = $3, answer = $4, expires = $5 WHERE drive = $1 AND id = $2");
+    PG_QUERY(q, c,
+             "WITH " PG_KEPT("$1") ", i AS (UPDATE upload_session u SET state = $3, answer = $4, expires = $5 FROM d WHERE u.drive = d.id AND u.id = $2 RETURNING 1)" PG_KEPT_SAYS("i"));
     const char state[2] = {u->state, 0};
     pg_put_id(&q, &u->drive);
     pg_put_id(&q, &u->id);
     pg_put_text(&q, state);
     pg_put_text(&q, u->answer);
     pg_put_int(&q, u->expires);
-    int err = pg_run(&q);
-    return err ? err : pg_changes(&q) == 0 ? -ENOENT : 0;
+    return postgres_run_kept(&q);
+}
+
+static int update_here(struct meta *m, const struct upload_row *u)
+{
+    PG_HERE(c, m, &u->drive);
+    return put_state(c, u);
 }
 
 struct asking {
     int (*fn)(struct pg_conn *c, void *ctx);
     void *ctx;
-    int found; /* 0, or the error of those that know it no more than the others */
-    size_t asked;
+    int found; /* -ENOENT, 0, or the error of one */
 };
 
 static int ask_shard(struct meta *m, size_t shard, void *ctx)
 {
     struct asking *a = ctx;
-    if (shard < a->asked)
-        return 0;
     PG_SHARD(c, m, shard);
     int err = a->fn(c, a->ctx);
-    a->asked = shard + 1;
     a->found = err == -ENOENT ? a->found : err;
     return err == 0;
 }
 
-/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT; on those as well that were added since, before it is nowhere. One that is away may have it. */
-static int on_each_shard(struct meta *m, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
+static int look_for_arriving(struct pg_conn *c, void *ctx)
+{
+    PG_QUERY(q, c, "SELECT 1::bigint FROM upload_session u JOIN arriving a ON a.id = u.drive WHERE u.id = $1");
+    pg_put_id(&q, ctx);
+    return pg_one(&q);
+}
+
+static int ask_all(struct meta *m, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
+{
+    struct asking a = {fn, ctx, -ENOENT};
+    postgres_each_shard(m, ask_shard, &a);
+    return a.found;
+}
+
+/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT. One that is away may have it, and so may one that was added since. All are asked twice at least:
+   while they were, its drive may have moved from one that was not asked yet to one that was. */
+static int on_each_shard(struct meta *m, const struct uuid *id, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
 {
     struct postgres_tx *own = postgres_writing(m);
-    struct asking a = {fn, ctx, -ENOENT, 0};
-    int err = own ? fn(own->c, ctx) : -ENOENT;
-    if (err != -ENOENT)
-        return err;
-    postgres_each_shard(m, ask_shard, &a);
-    if (a.found != -ENOENT)
-        return a.found;
-    err = pg_shards_refresh(postgres_of(m)->shards);
-    postgres_each_shard(m, ask_shard, &a);
-    return a.found == -ENOENT && err ? err : a.found;
+    struct uuid upload = *id;
+    int err = own ? fn(own->c, ctx) : -ENOENT, away = 0;
+    for (unsigned i = 0; err == -ENOENT && i < ARRIVING_TRIES; i++) {
+        err = ask_all(m, fn, ctx);
+        if (err == -ENOENT && i == 0)
+            away = pg_shards_refresh(postgres_of(m)->shards);
+        else if (err == -ENOENT && ask_all(m, look_for_arriving, &upload) == -ENOENT)
+            return away ? away : err;
+        if (err == -ENOENT && i)
+            nanosleep(&(struct timespec){.tv_nsec = ARRIVING_NS}, NULL);
+    }
+    return err == -ENOENT ? -EHOSTUNREACH : err;
 }
 
 struct wanted {
@@ -135,15 +164,14 @@ int postgres_upload_get(struct meta *m, const struct uuid *id, struct upload_row
 {
     *ret = (struct upload_row){0};
     struct wanted w = {id, ret};
-    return on_each_shard(m, get_wanted, &w);
+    return on_each_shard(m, id, get_wanted, &w);
 }
 
 int postgres_upload_update(struct meta *m, struct meta_tx *tx, const struct upload_row *u)
 {
     if (tx)
-        return tx->writing ? put_state(pg_conn_of(tx), u) : -EINVAL;
-    PG_HERE(c, m, &u->drive);
-    return put_state(c, u);
+        return tx->writing ? postgres_found(put_state(pg_conn_of(tx), u)) : -EINVAL;
+    return postgres_found(PG_SEARCH(m, &u->drive, update_here(m, u)));
 }
 
 /* ---- chunks of a session ---- */
@@ -160,7 +188,8 @@ static int put_chunks(struct pg_conn *c, void *ctx)
 {
     const struct put *p = ctx;
     PG_QUERY(q, c,
-             "WITH s AS (SELECT drive, id FROM upload_session WHERE id = $1 AND state = 'a' FOR UPDATE), "
+             "WITH " PG_KEPT("(SELECT drive FROM upload_session WHERE id = $1)") ", "
+             "s AS (SELECT u.drive, u.id FROM d JOIN upload_session u ON u.drive = d.id WHERE u.id = $1 AND u.state = 'a' FOR UPDATE OF u), "
              "k AS (INSERT INTO upload_chunk (drive, upload, n, size, sha256, received) SELECT s.drive, s.id, w.n, w.size, w.sha256, w.received FROM s CROSS JOIN "
              "(SELECT DISTINCT ON (n) n, size, sha256, received FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[]) "
              "WITH ORDINALITY AS u(n, size, sha256, received, i) ORDER BY n, i DESC) w "
@@ -191,7 +220,7 @@ int postgres_upload_chunks_put(struct meta *m, const struct uuid *id, const stru
                                uint64_t *ret_received)
 {
     struct put p = {id, c, n, expires, ret_received};
-    return on_each_shard(m, put_chunks, &p);
+    return on_each_shard(m, id, put_chunks, &p);
 }
 
 struct listing {
@@ -205,7 +234,7 @@ static int list_chunks(struct pg_conn *c, void *ctx)
 {
     const struct listing *l = ctx;
     PG_QUERY(q, c,
-             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s LEFT JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 ORDER BY k.n");
+             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s LEFT JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 AND " PG_ALIVE("s") " ORDER BY k.n");
     pg_put_id(&q, l->id);
     int err, found = -ENOENT;
     while ((err = pg_step(&q)) == 1) {
@@ -226,7 +255,7 @@ static int list_chunks(struct pg_conn *c, void *ctx)
 int postgres_upload_chunks(struct meta *m, const struct uuid *id, int (*each)(void *ctx, const struct upload_chunk_row *c), void *ctx)
 {
     struct listing l = {id, each, ctx};
-    int err = on_each_shard(m, list_chunks, &l);
+    int err = on_each_shard(m, id, list_chunks, &l);
     return err == -ENOENT ? 0 : err;
 }
 
@@ -260,7 +289,7 @@ static int expire_in(struct meta *m, size_t shard, void *ctx)
         "DELETE FROM upload_session s USING (SELECT drive, id FROM upload_session WHERE expires <= $1 ORDER BY expires LIMIT $2) g WHERE s.drive = g.drive AND s.id = g.id";
     struct expiry *e = ctx;
     PG_SHARD(c, m, shard);
-    PG_QUERY(expire, c, "UPDATE upload_session SET state = 'e' WHERE expires <= $1 AND state = 'a'");
+    PG_QUERY(expire, c, "UPDATE upload_session u SET state = 'e' WHERE expires <= $1 AND state = 'a' AND " PG_ALIVE("u"));
     pg_put_int(&expire, e->now);
     int err = pg_run(&expire);
     if (err)

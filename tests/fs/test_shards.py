@@ -98,8 +98,9 @@ DATABASE = {"main": "cairn", "second": "second"}
 MOMENTS = {
     "the copy": ("to", "before insert on inode for each row"),
     "between the copies": ("main", "before update on placement for each row when (new.moving_to is not null)"),
-    "under the lock": ("to", "before insert on drive for each row"),
+    "under the lock": ("to", "before insert on arriving for each row"),
     "between the two commits": ("from", "after delete on drive deferrable initially deferred for each row"),
+    "not arrived yet": ("to", "before insert on drive for each row"),
     "in neither shard": ("main", "before update on placement for each row when (new.moving_to is null)"),
 }
 

@@ -394,6 +394,148 @@ static void a_drive_moves_while_it_is_written_to(void **state)
     two_fini(&t);
 }
 
+/* Where a commit is lost, or the process that moves it, the drive may be whole in two places. */
+static void a_move_that_ended_between_its_commits_leaves_nothing_in_use(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct pending_row p = {.drive = f->drive.id, .user = f->user.id, .chunk = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .pack = "pack/x"}, .expires = 1}, over[2];
+    struct upload_row u = {.user = f->user.id, .drive = f->drive.id, .parent = 1, .name = "a", .chunk_size = 1, .state = 'a', .expires = 1000}, found;
+    unsigned n;
+    two_init(&t, f);
+    fill(f);
+    uuid_new(&u.id);
+    assert_int_equal(CALL(f, pendings_add, &p, 1), 0);
+    assert_int_equal(CALL(f, upload_add, &u), 0);
+    run_sql(f->url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the commit'; END $$;"
+                    "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON drive DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), -EIO);
+    assert_int_equal(CALL(f, pendings_over, 2, 2, over, &n), 0);
+    assert_int_equal(n, 1);
+    u.state = 'c';
+    assert_int_equal(CALL(f, upload_update, NULL, &u), 0);
+    assert_int_equal(CALL(f, upload_get, &u.id, &found), 0);
+    assert_int_equal(found.state, 'c');
+    upload_row_fini(&found);
+    run_sql(f->url, "DROP TRIGGER refuse ON drive");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0);
+    assert_int_equal(CALL(f, upload_get, &u.id, &found), 0);
+    assert_int_equal(found.state, 'c');
+    upload_row_fini(&found);
+    two_fini(&t);
+}
+
+/* It has left, and not arrived. */
+static void a_move_that_ended_between_two_shards_is_finished_first(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct entry_row e;
+    int n = 0;
+    two_init(&t, f);
+    fill(f);
+    assert_int_equal(CALL(f, drives_each, count, &n), 0); /* the second's tables are there */
+    run_sql(t.second.url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it arrives'; END $$;"
+                          "CREATE TRIGGER refuse BEFORE INSERT ON drive FOR EACH ROW EXECUTE FUNCTION refuse()");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), -EIO);
+    n = 0;
+    assert_int_equal(CALL(f, drives_each, count, &n), 0); /* an admin finds it */
+    assert_int_equal(n, 1);
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "main"), -EIO);
+    run_sql(t.second.url, "DROP TRIGGER refuse ON drive");
+    assert_int_equal(CALL(f, drive_move, &f->drive.id, "main"), 0); /* where it seemed to be */
+    struct meta_tx *tx = snapshot(f);
+    assert_int_equal(IN(tx, entry, 1, "before", 0, &e), 0);
+    done(tx);
+    two_fini(&t);
+}
+
+/* ---- what is written beside the drive's lock ---- */
+
+static int add_pending(struct fixture *f)
+{
+    struct pending_row p = {.drive = f->drive.id, .user = f->user.id, .chunk = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .pack = "pack/x"}, .expires = 1};
+    return CALL(f, pendings_add, &p, 1);
+}
+
+static int add_upload(struct fixture *f)
+{
+    struct upload_row u = {.user = f->user.id, .drive = f->drive.id, .parent = 1, .name = "a", .chunk_size = 1, .state = 'a', .expires = 1000};
+    uuid_new(&u.id);
+    return CALL(f, upload_add, &u);
+}
+
+static int add_mount(struct fixture *f)
+{
+    struct mount_row r = {.drive = f->drive.id, .user = f->user.id, .gateway = f->user.id};
+    uuid_new(&r.session);
+    return CALL(f, mount_put, &r);
+}
+
+static int add_cursor(struct fixture *f)
+{
+    return CALL(f, cursor_put, &f->drive.id, "c", 1);
+}
+
+static int add_chunk(struct fixture *f)
+{
+    struct chunk_row c = {.hash = hash_of("y"), .size = 1, .stored_size = 1, .bytes = "y"};
+    return CALL(f, chunks_add, &f->drive.id, &c, 1);
+}
+
+struct beside {
+    struct fixture *f;
+    int (*add)(struct fixture *f);
+    pthread_t thread;
+    int err;
+};
+
+static void *add_beside(void *arg)
+{
+    struct beside *b = arg;
+    b->err = b->add(b->f);
+    return NULL;
+}
+
+static int64_t count_there(const char *url)
+{
+    PGconn *c = PQconnectdb(url);
+    PGresult *res = PQexec(c, "SELECT (SELECT count(*) FROM pending_pack) + (SELECT count(*) FROM upload_session) + (SELECT count(*) FROM mount) + (SELECT count(*) FROM cursor) "
+                              "+ (SELECT count(*) FROM chunk)");
+    int64_t n = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+    PQclear(res);
+    PQfinish(c);
+    return n;
+}
+
+/* The move is done by hand here, so that it takes its time under the lock. */
+static void what_is_written_beside_the_lock_goes_along(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct beside beside[] = {{f, add_pending, 0, 0}, {f, add_upload, 0, 0}, {f, add_mount, 0, 0}, {f, add_cursor, 0, 0}, {f, add_chunk, 0, 0}};
+    two_init(&t, f);
+    add_elsewhere(f, "b"); /* the second is known */
+    PGconn *mover = PQconnectdb(f->url);
+    PQclear(PQexec(mover, "BEGIN; SELECT 1 FROM drive WHERE name = 'home' FOR UPDATE; UPDATE placement SET shard = 'two' WHERE name = 'home'"));
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(pthread_create(&beside[i].thread, NULL, add_beside, &beside[i]), 0);
+    usleep(300000);
+    char id[UUID_TEXT];
+    uuid_text(&f->drive.id, id);
+    CLEANUP_FREE char *arrives = mem_printf("INSERT INTO drive SELECT '%s', '%s', 'home', 1, 7, 0, 0, 1, 2, 0, 0, '', 0, 0", id, id);
+    run_sql(t.second.url, arrives);
+    PQclear(PQexec(mover, "DELETE FROM drive WHERE name = 'home'; COMMIT"));
+    for (size_t i = 0; i < 5; i++) {
+        pthread_join(beside[i].thread, NULL);
+        assert_int_equal(beside[i].err, 0);
+    }
+    PQfinish(mover);
+    assert_int_equal(count_there(f->url), 0);
+    assert_int_equal(count_there(t.second.url), 5);
+    two_fini(&t);
+}
+
 struct mover {
     struct fixture *f;
     int err;
@@ -444,6 +586,9 @@ int main(void)
         TEST(who_could_not_be_heard_is_not_taken_for_dead),
         TEST(a_drive_moves_while_it_is_written_to),
         TEST(a_drive_has_one_move_at_a_time),
+        TEST(a_move_that_ended_between_its_commits_leaves_nothing_in_use),
+        TEST(a_move_that_ended_between_two_shards_is_finished_first),
+        TEST(what_is_written_beside_the_lock_goes_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,9 @@ CREATE TABLE drive (
   generation_at bigint NOT NULL -- when it began; 0: it is the first
 ) WITH (fillfactor = 50);
 
+-- Drives that are being moved here: whole, but not in use before their row is in `drive`. Until then they may be in use where they come from.
+CREATE TABLE arriving (LIKE drive INCLUDING INDEXES);
+
 -- Transactions that were committed lately: a gateway that lost its connection while it committed finds out here.
 CREATE TABLE committed (
   drive uuid NOT NULL,
