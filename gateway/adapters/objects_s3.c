@@ -21,7 +21,7 @@ void objects_s3_sum(const struct hash *sha256, struct buf *ret)
 /* Without it, what a call may rely on is not known. */
 static int ready(struct objects_s3 *s)
 {
-    return s->probed == S3_PROBED ? 0 : objects_s3_probe(s);
+    return objects_s3_probe(s);
 }
 
 static int done(const struct s3_request *r, int err, const struct s3_answer *a)
@@ -135,6 +135,7 @@ static void s3_free(struct objects *o)
     struct objects_s3 *s = s3_of(o);
     s3_http_free(s->http);
     s3_config_fini(&s->config);
+    pthread_mutex_destroy(&s->probing);
     free(s);
 }
 
@@ -159,6 +160,7 @@ int objects_s3_open(const char *url, struct objects **ret)
         return err;
     }
     s->base.ops = &s3_ops;
+    pthread_mutex_init(&s->probing, NULL);
     s->http = s3_http_new(&s->config);
     err = objects_s3_probe(s);
     if (err == -EHOSTUNREACH) { /* names and small files work without it; it is asked again when it is needed */

@@ -4,9 +4,8 @@
 #include "gateway/adapters/s3_http.h"
 #include "gateway/ports/objects.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
-
-enum s3_probed { S3_PROBE_NEEDED, S3_PROBE_RUNNING, S3_PROBED };
 
 enum s3_put_form { S3_PUT_NONE, S3_PUT_PLAIN, S3_PUT_BOUND }; /* objects_s3_presign.c */
 
@@ -14,13 +13,15 @@ struct objects_s3 {
     struct objects base;
     struct s3_config config;
     struct s3_http *http;
-    _Atomic enum s3_probed probed;
+    atomic_bool probed;
+    pthread_mutex_t probing; /* held by who finds out */
+    int64_t probe_after;     /* boot ms, under `probing`: the last one failed */
     /* What the probe found; written before `probed` says so. */
     enum s3_put_form put_form; /* by which of them clients can bring what was signed, and nothing else */
     bool conditional;       /* If-None-Match: * is honoured */
 };
 
-/* Makes the bucket if it is missing and finds out what the store can do. 0: known now, or another thread is at it. -EHOSTUNREACH: later; -EACCES; -EIO. */
+/* Makes the bucket if it is missing and finds out what the store can do. 0: known now. Waits, not for long, for another thread that is at it. -EHOSTUNREACH: later; -EACCES; -EIO. */
 int objects_s3_probe(struct objects_s3 *s);
 
 int objects_s3_list(struct objects *o, const char *prefix, int (*each)(void *ctx, const char *key, uint64_t size, int64_t modified_ns), void *ctx);

@@ -77,7 +77,7 @@ int objects_s3_presign_get(struct objects *o, const char *key, unsigned seconds,
 int objects_s3_presign_put(struct objects *o, const char *key, uint64_t len, const struct hash *sha256, unsigned seconds, struct buf *ret_url, struct buf *ret_headers_json)
 {
     struct objects_s3 *s = (struct objects_s3 *)o;
-    if (!s->config.public.base || (s->probed != S3_PROBED && objects_s3_probe(s)) || s->probed != S3_PROBED || s->put_form == S3_PUT_NONE)
+    if (!s->config.public.base || objects_s3_probe(s) || s->put_form == S3_PUT_NONE)
         return -ENOTSUP;
     if (!objects_key_valid(key))
         return -EINVAL;

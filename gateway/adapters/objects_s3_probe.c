@@ -1,6 +1,7 @@
 /* What this store can do, found out rather than believed: some ignore a checksum that they do not know, or a condition. */
 #include "common/base64.h"
 #include "common/clock.h"
+#include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/uuid.h"
@@ -10,6 +11,8 @@
 #include <string.h>
 
 #define PROBE_SECONDS 60
+#define PROBE_WAIT_MS 3000
+#define PROBE_PAUSE_MS 500
 static const char right[] = "cairn asks", wrong[] = "other text";
 
 static int bucket_make(struct objects_s3 *s)
@@ -149,10 +152,15 @@ static int probe(struct objects_s3 *s)
 
 int objects_s3_probe(struct objects_s3 *s)
 {
-    enum s3_probed needed = S3_PROBE_NEEDED;
-    if (!atomic_compare_exchange_strong(&s->probed, &needed, S3_PROBE_RUNNING))
-        return needed == S3_PROBED ? 0 : -EHOSTUNREACH; /* the one that asks has not heard yet */
-    int err = probe(s);
-    s->probed = err ? S3_PROBE_NEEDED : S3_PROBED;
+    struct timespec until = cond_deadline(PROBE_WAIT_MS);
+    if (s->probed)
+        return 0;
+    if (pthread_mutex_clocklock(&s->probing, CLOCK_MONOTONIC, &until))
+        return -EHOSTUNREACH;
+    int err = s->probed ? 0 : clock_boot_ms() < s->probe_after ? -EHOSTUNREACH : probe(s);
+    if (err && clock_boot_ms() >= s->probe_after)
+        s->probe_after = clock_boot_ms() + PROBE_PAUSE_MS;
+    s->probed = !err;
+    pthread_mutex_unlock(&s->probing);
     return err;
 }

@@ -10,6 +10,7 @@
 #include "fake_http.h"
 #include "gateway/ports/objects.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define BUCKET "/bucket"
@@ -232,6 +233,34 @@ static void a_store_that_is_away_is_noticed_and_comes_back(void **state)
     second->ops->free(second);
 }
 
+static void *put_it(void *arg)
+{
+    struct store *s = arg;
+    return (void *)(intptr_t)put_text(s, "text");
+}
+
+static void a_store_that_comes_back_takes_every_put(void **state)
+{
+    struct store *s = *state;
+    pthread_t threads[4];
+    void *failed;
+    int port = s->http.port;
+    CLEANUP_BUF struct buf b = {0};
+    fake_stop(&s->http);
+    s->o->ops->free(s->o);
+    assert_int_equal(objects_open(s->url, &s->o), 0);
+    fake_start(&s->http, port);
+    while (s->o->ops->get(s->o, "t/a", 0, 1, &b) == -EHOSTUNREACH)
+        usleep(50000);
+    usleep(600000); /* it is asked again after a pause */
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, put_it, s), 0);
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
 static void a_careless_store_is_not_relied_on(void **state)
 {
     struct store *s = *state;
@@ -324,6 +353,7 @@ int main(void)
         TEST(what_goes_on_failing_ends),
         TEST(refusals_are_told_apart),
         TEST(a_store_that_is_away_is_noticed_and_comes_back),
+        TEST(a_store_that_comes_back_takes_every_put),
         TEST(a_careless_store_is_not_relied_on),
         TEST(what_was_not_signed_must_not_count),
         TEST(a_bucket_that_is_missing_is_made),
