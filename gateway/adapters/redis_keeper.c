@@ -39,6 +39,8 @@ static int ask_role(redisContext *ctx, char why[160])
         snprintf(why, 160, "%s", ctx->errstr);
     else if (r->type == REDIS_REPLY_ARRAY && r->elements > 0 && r->element[0]->type == REDIS_REPLY_STRING)
         role = strcmp(r->element[0]->str, "master") == 0;
+    else if (r->type == REDIS_REPLY_ERROR && strncmp(r->str, "NOAUTH", 6) == 0)
+        snprintf(why, 160, "%s", r->str); /* it does not know this connection any more */
     else
         role = 1; /* an account that may not ask */
     if (r)

@@ -105,17 +105,17 @@ static struct redis_node *redirect(struct redis_net *net, const redisReply *r, c
     return node;
 }
 
-/* Its reply sends it elsewhere: follows. 0 with an answer, or -EHOSTUNREACH. */
-static int follow(struct redis_net *net, struct redis_command *c, struct redis_node *node)
+/* Its reply sends it elsewhere: follows. 0 with an answer, or -EHOSTUNREACH. *node: who answered. */
+static int follow(struct redis_net *net, struct redis_command *c, struct redis_node **node)
 {
     for (int i = 0; i < REDIRECTS_MAX; i++) {
         bool moved = begins(c->reply, "MOVED "), ask = begins(c->reply, "ASK ");
         if (!moved && !ask)
             return 0;
-        node = redirect(net, c->reply, node, moved);
+        *node = redirect(net, c->reply, *node, moved);
         redis_command_fini(c);
         redis_hurry(net, moved);
-        if (!node || exchange(net, node, &c, 1, ask) != 0)
+        if (!*node || exchange(net, *node, &c, 1, ask) != 0)
             return -EHOSTUNREACH;
     }
     redis_command_fini(c);
@@ -125,7 +125,7 @@ static int follow(struct redis_net *net, struct redis_command *c, struct redis_n
 /* Answers that mean: not here, not now. */
 static int settle(struct redis_net *net, struct redis_command *c, struct redis_node *node)
 {
-    int err = follow(net, c, node);
+    int err = follow(net, c, &node);
     if (err)
         return err;
     bool demoted = begins(c->reply, "READONLY");
