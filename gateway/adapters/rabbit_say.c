@@ -126,14 +126,19 @@ static struct said *take_confirmed(struct rabbit_say *s, uint64_t tag, bool mult
     return taken;
 }
 
+static void tell_if_empty(struct rabbit_say *s)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
+    if (!s->waiting && !s->sent)
+        pthread_cond_broadcast(&s->empty);
+}
+
 static void confirmed(struct rabbit_say *s, uint64_t tag, bool multiple, int err)
 {
     struct said *m, *next, *list = take_confirmed(s, tag, multiple);
     DL_FOREACH_SAFE(list, m, next)
         said_end(m, err);
-    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
-    if (!s->waiting && !s->sent)
-        pthread_cond_broadcast(&s->empty);
+    tell_if_empty(s);
 }
 
 static int take_frame(struct rabbit_say *s, const amqp_frame_t *f)
@@ -227,6 +232,7 @@ static void down(void *ctx)
     pthread_mutex_unlock(&s->lock);
     DL_FOREACH_SAFE(gone, m, next)
         said_end(m, -EAGAIN);
+    tell_if_empty(s);
 }
 
 static const struct rabbit_link_ops link_ops = {"rabbit-say", up, step, down};

@@ -94,9 +94,13 @@ static int connect_host(const char *host, const char *port, int64_t until)
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list;
     if (getaddrinfo(host, port, &hints, &list))
         return -EHOSTUNREACH;
-    int fd = -EHOSTUNREACH;
-    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-        fd = connect_to(a->ai_addr, a->ai_addrlen, a->ai_family, until);
+    int fd = -EHOSTUNREACH, left = 0;
+    for (const struct addrinfo *a = list; a; a = a->ai_next)
+        left++;
+    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next, left--) { /* one that says nothing leaves the others their share of the time */
+        int64_t now = clock_boot_ms();
+        fd = connect_to(a->ai_addr, a->ai_addrlen, a->ai_family, now + (until - now) / left);
+    }
     freeaddrinfo(list);
     return fd;
 }
