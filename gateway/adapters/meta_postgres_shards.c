@@ -156,8 +156,7 @@ void pg_shards_free(struct pg_shards *s)
 /* One that was added since. A shard that is away keeps only those waiting that need it, and not for long. */
 static int number_of_new(struct pg_shards *s, const char *name, size_t *ret)
 {
-    struct timespec until = cond_deadline(ADDING_MS);
-    if (pthread_mutex_clocklock(&s->adding, CLOCK_MONOTONIC, &until))
+    if (!mutex_lock_within(&s->adding, ADDING_MS))
         return -EHOSTUNREACH;
     int err = 0;
     *ret = find_name(s, name);
@@ -173,8 +172,7 @@ static int number_of_new(struct pg_shards *s, const char *name, size_t *ret)
 
 int pg_shards_refresh(struct pg_shards *s)
 {
-    struct timespec until = cond_deadline(ADDING_MS);
-    if (pthread_mutex_clocklock(&s->adding, CLOCK_MONOTONIC, &until))
+    if (!mutex_lock_within(&s->adding, ADDING_MS))
         return -EHOSTUNREACH;
     int err = clock_boot_ms() < s->read_until ? 0 : read_shards(s);
     err = err ? err : s->missing;

@@ -152,10 +152,9 @@ static int probe(struct objects_s3 *s)
 
 int objects_s3_probe(struct objects_s3 *s)
 {
-    struct timespec until = cond_deadline(PROBE_WAIT_MS);
     if (s->probed)
         return 0;
-    if (pthread_mutex_clocklock(&s->probing, CLOCK_MONOTONIC, &until))
+    if (!mutex_lock_within(&s->probing, PROBE_WAIT_MS))
         return -EHOSTUNREACH;
     int err = s->probed ? 0 : clock_boot_ms() < s->probe_after ? -EHOSTUNREACH : probe(s);
     if (err && clock_boot_ms() >= s->probe_after)
