@@ -53,6 +53,31 @@ int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, 
     return err;
 }
 
+int postgres_by_shard(struct meta *m, const struct uuid *(*drive_of)(const void *list, size_t i), const void *list, size_t n,
+                      int (*fn)(struct pg_conn *c, const void *list, const size_t *which, size_t n))
+{
+    CLEANUP_FREE struct pg_pool **pools = mem_calloc(n + 1, sizeof *pools);
+    CLEANUP_FREE size_t *which = mem_calloc(n + 1, sizeof *which);
+    int err = 0, failed;
+    for (size_t i = 0; i < n; i++) {
+        pools[i] = pg_shards_of_drive(postgres_of(m)->shards, drive_of(list, i), &failed);
+        err = failed && failed != -ENOENT ? failed : err;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct pg_pool *pool = pools[i];
+        size_t k = 0;
+        for (size_t j = i; pool && j < n; j++)
+            if (pools[j] == pool) {
+                which[k++] = j;
+                pools[j] = NULL;
+            }
+        CLEANUP(postgres_scope_end) struct pg_conn *c = k ? pg_conn_get(pool, &failed) : NULL;
+        failed = k ? fn(c, list, which, k) : 0;
+        err = failed ? failed : err;
+    }
+    return err;
+}
+
 void postgres_scope_end(struct pg_conn **c)
 {
     if (*c && !(*c)->in_tx) /* else it is a transaction's, which goes on */

@@ -64,6 +64,10 @@ static inline int postgres_found(int err) /* to the port */
 /* fn for each shard, until it says 1: enough. One that is away does not keep the others from theirs. The last error. */
 int postgres_each_shard(struct meta *m, int (*fn)(struct meta *m, size_t shard, void *ctx), void *ctx);
 
+/* fn for the drives of each shard, of those that a list names: which[k] is where in the list. As postgres_each_shard. */
+int postgres_by_shard(struct meta *m, const struct uuid *(*drive_of)(const void *list, size_t i), const void *list, size_t n,
+                      int (*fn)(struct pg_conn *c, const void *list, const size_t *which, size_t n));
+
 /* A transaction that is not on a drive's row: begun (with what follows), and committed where err is 0, else rolled back. Returns err, or why it could not be committed (-EAGAIN too
    where that is not known: only for what may be done twice). */
 void pg_tx_begin(struct pg_conn *c);

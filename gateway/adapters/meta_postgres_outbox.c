@@ -38,28 +38,30 @@ int postgres_outbox_claim(struct meta *m, int64_t now, int64_t again, unsigned l
     return k.n ? 0 : err; /* those that were taken are to be published, whatever another shard says */
 }
 
+static const struct uuid *outbox_drive(const void *list, size_t i)
+{
+    return &((const struct outbox_row *)list)[i].drive;
+}
+
+static int remove_from(struct pg_conn *c, const void *list, const size_t *which, size_t n)
+{
+    const struct outbox_row *rows = list;
+    PG_QUERY(q, c,
+             "DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS w(drive, first, last) "
+             "WHERE o.drive = w.drive AND o.first BETWEEN w.first AND w.last AND o.last <= w.last");
+    pg_put_array(&q, PG_ID, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_id(&q, &rows[which[i]].drive);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_seq(&q, rows[which[i]].first);
+    pg_put_array(&q, PG_INT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_seq(&q, rows[which[i]].last);
+    return pg_run(&q);
+}
+
 int postgres_outbox_remove(struct meta *m, const struct outbox_row *rows, size_t n)
 {
-    int err = 0;
-    for (size_t i = 0; i < n;) {
-        size_t end = i + 1;
-        while (end < n && uuid_equal(&rows[i].drive, &rows[end].drive))
-            end++;
-        PG_HERE(c, m, &rows[i].drive);
-        PG_QUERY(q, c,
-                 "DELETE FROM outbox o USING unnest($2::bigint[], $3::bigint[]) AS w(first, last) "
-                 "WHERE o.drive = $1 AND o.first BETWEEN w.first AND w.last AND o.last <= w.last");
-        pg_put_id(&q, &rows[i].drive);
-        pg_put_array(&q, PG_INT, end - i);
-        for (size_t k = i; k < end; k++)
-            pg_add_seq(&q, rows[k].first);
-        pg_put_array(&q, PG_INT, end - i);
-        for (size_t k = i; k < end; k++)
-            pg_add_seq(&q, rows[k].last);
-        int failed = pg_run(&q);
-        if (failed)
-            err = failed;
-        i = end;
-    }
-    return err;
+    return postgres_by_shard(m, outbox_drive, rows, n, remove_from);
 }

@@ -209,21 +209,27 @@ int postgres_pendings_over(struct meta *m, int64_t before, unsigned limit, struc
     return o.n ? 0 : err; /* those that were found are seen to, whatever another shard says */
 }
 
+static const struct uuid *pending_drive(const void *list, size_t i)
+{
+    return &((const struct pending_row *)list)[i].drive;
+}
+
+static int forget_in(struct pg_conn *c, const void *list, const size_t *which, size_t n)
+{
+    const struct pending_row *p = list;
+    PG_QUERY(q, c, "DELETE FROM pending_pack p USING unnest($1::uuid[], $2::text[]) AS w(drive, pack) WHERE p.drive = w.drive AND p.pack = w.pack");
+    pg_put_array(&q, PG_ID, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_id(&q, &p[which[i]].drive);
+    pg_put_array(&q, PG_TEXT, n);
+    for (size_t i = 0; i < n; i++)
+        pg_add_text(&q, p[which[i]].chunk.pack);
+    return pg_run(&q);
+}
+
 int postgres_pendings_forget(struct meta *m, const struct pending_row *p, size_t n)
 {
-    int err = 0;
-    for (size_t i = 0; i < n && !err;) {
-        size_t end = i + 1;
-        while (end < n && uuid_equal(&p[i].drive, &p[end].drive))
-            end++;
-        PG_HERE(c, m, &p[i].drive);
-        PG_QUERY(q, c, "DELETE FROM pending_pack p USING unnest($2::text[]) AS w(pack) WHERE p.drive = $1 AND p.pack = w.pack");
-        pg_put_id(&q, &p[i].drive);
-        put_packs(&q, p + i, end - i);
-        err = pg_run(&q);
-        i = end;
-    }
-    return err;
+    return postgres_by_shard(m, pending_drive, p, n, forget_in);
 }
 
 /* ---- chunks that nobody has checked ---- */

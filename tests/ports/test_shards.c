@@ -220,6 +220,24 @@ static void one_that_is_away_keeps_the_others_from_nothing(void **state)
     three_fini(&t);
 }
 
+static void rows_of_drives_everywhere_are_removed_at_once(void **state)
+{
+    struct two t;
+    struct fixture *f = *state;
+    struct pending_row p[2] = {{.user = f->user.id, .chunk = {.hash = hash_of("x"), .size = 1, .stored_size = 1, .pack = "pack/x"}, .expires = 1}}, over[2];
+    unsigned n;
+    two_init(&t, f);
+    p[1] = p[0];
+    p[0].drive = add_elsewhere(f, "b").id;
+    p[1].drive = f->drive.id;
+    assert_int_equal(CALL(f, pendings_add, &p[0], 1), 0);
+    assert_int_equal(CALL(f, pendings_add, &p[1], 1), 0);
+    assert_int_equal(CALL(f, pendings_forget, p, 2), 0);
+    assert_int_equal(CALL(f, pendings_over, 2, 2, over, &n), 0);
+    assert_int_equal(n, 0);
+    two_fini(&t);
+}
+
 static void an_upload_is_found_in_a_shard_that_is_new(void **state)
 {
     struct three t;
@@ -582,6 +600,7 @@ int main(void)
         TEST(an_owners_drives_stay_together),
         TEST(what_a_broken_move_left_is_not_seen),
         TEST(one_that_is_away_keeps_the_others_from_nothing),
+        TEST(rows_of_drives_everywhere_are_removed_at_once),
         TEST(an_upload_is_found_in_a_shard_that_is_new),
         TEST(who_could_not_be_heard_is_not_taken_for_dead),
         TEST(a_drive_moves_while_it_is_written_to),
