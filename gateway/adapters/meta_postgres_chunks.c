@@ -122,27 +122,13 @@ int pg_put_chunks(struct pg_query *q, const struct uuid *drive, const struct chu
             return -EINVAL;
         pg_add_hash(q, &k[i].hash);
     }
-    pg_put_array(q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(q, k[i].size);
-    pg_put_array(q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(q, k[i].stored_size);
-    pg_put_array(q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(q, k[i].codec);
-    pg_put_array(q, PG_TEXT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_text(q, k[i].pack[0] ? k[i].pack : NULL);
-    pg_put_array(q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_seq(q, k[i].offset);
-    pg_put_array(q, PG_BYTES, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_blob(q, k[i].pack[0] ? NULL : k[i].bytes ? k[i].bytes : "", k[i].stored_size);
-    pg_put_array(q, PG_ID, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_id_or_null(q, &k[i].unverified_by);
+    PG_SIGNED(q, n, k[i].size);
+    PG_SIGNED(q, n, k[i].stored_size);
+    PG_SIGNED(q, n, k[i].codec);
+    PG_COLUMN(q, PG_TEXT, n, pg_add_text(q, k[i].pack[0] ? k[i].pack : NULL));
+    PG_INTS(q, n, k[i].offset);
+    PG_COLUMN(q, PG_BYTES, n, pg_add_blob(q, k[i].pack[0] ? NULL : k[i].bytes ? k[i].bytes : "", k[i].stored_size));
+    PG_COLUMN(q, PG_ID, n, pg_add_id_or_null(q, &k[i].unverified_by));
     pg_put_int(q, now);
     pg_put_int(q, CLAIM_NS);
     return 0;
@@ -252,20 +238,10 @@ int postgres_chunks_moved(struct meta *m, const struct uuid *drive, const struct
              "UPDATE chunk c SET stored_size = w.stored_size, codec = w.codec, pack = w.pack, place = w.place FROM w "
              "WHERE c.drive = $1 AND c.hash = w.hash AND c.pack IS NULL");
     pg_put_id(&q, drive);
-    pg_put_array(&q, PG_BYTES, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_hash(&q, &k[i].hash);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, k[i].stored_size);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, k[i].codec);
-    pg_put_array(&q, PG_TEXT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_text(&q, k[i].pack);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_seq(&q, k[i].offset);
+    PG_COLUMN(&q, PG_BYTES, n, pg_add_hash(&q, &k[i].hash));
+    PG_SIGNED(&q, n, k[i].stored_size);
+    PG_SIGNED(&q, n, k[i].codec);
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, k[i].pack));
+    PG_INTS(&q, n, k[i].offset);
     return pg_run(&q);
 }

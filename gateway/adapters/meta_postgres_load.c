@@ -19,40 +19,30 @@ struct loading {
 
 static void put_inos(struct pg_query *q, const struct loading *l, enum want_kind kind)
 {
-    pg_put_array(q, PG_INT, l->n[kind]);
-    for (size_t i = 0; i < l->n[kind]; i++)
-        pg_add_seq(q, l->of[kind][i]->ino);
+    PG_INTS(q, l->n[kind], l->of[kind][i]->ino);
 }
 
 static void put_names(struct pg_query *q, const struct loading *l, enum want_kind kind)
 {
     put_inos(q, l, kind);
-    pg_put_array(q, PG_BYTES, l->n[kind]);
-    for (size_t i = 0; i < l->n[kind]; i++)
-        pg_add_text(q, l->of[kind][i]->name);
+    PG_COLUMN(q, PG_BYTES, l->n[kind], pg_add_text(q, l->of[kind][i]->name));
 }
 
 static void put_numbers(struct pg_query *q, const struct loading *l, enum want_kind kind)
 {
     put_inos(q, l, kind);
-    pg_put_array(q, PG_INT, l->n[kind]);
-    for (size_t i = 0; i < l->n[kind]; i++)
-        pg_add_seq(q, l->of[kind][i]->number);
+    PG_INTS(q, l->n[kind], l->of[kind][i]->number);
 }
 
 static void put_segments(struct pg_query *q, const struct loading *l, enum want_kind kind)
 {
     put_numbers(q, l, kind);
-    pg_put_array(q, PG_INT, l->n[kind]);
-    for (size_t i = 0; i < l->n[kind]; i++)
-        pg_add_seq(q, l->of[kind][i]->at);
+    PG_INTS(q, l->n[kind], l->of[kind][i]->at);
 }
 
 static void put_hashes(struct pg_query *q, const struct loading *l, enum want_kind kind)
 {
-    pg_put_array(q, PG_BYTES, l->n[kind]);
-    for (size_t i = 0; i < l->n[kind]; i++)
-        pg_add_hash(q, &l->of[kind][i]->hash);
+    PG_COLUMN(q, PG_BYTES, l->n[kind], pg_add_hash(q, &l->of[kind][i]->hash));
 }
 
 /* ---- taking a row ---- */

@@ -49,15 +49,9 @@ static int remove_from(struct pg_conn *c, const void *list, const size_t *which,
     PG_QUERY(q, c,
              "DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS w(drive, first, last) "
              "WHERE o.drive = w.drive AND o.first BETWEEN w.first AND w.last AND o.last <= w.last");
-    pg_put_array(&q, PG_ID, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_id(&q, &rows[which[i]].drive);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_seq(&q, rows[which[i]].first);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_seq(&q, rows[which[i]].last);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &rows[which[i]].drive));
+    PG_INTS(&q, n, rows[which[i]].first);
+    PG_INTS(&q, n, rows[which[i]].last);
     return pg_run(&q);
 }
 

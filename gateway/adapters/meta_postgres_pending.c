@@ -33,16 +33,12 @@ static int each_pending(struct pg_query *q, int (*each)(void *ctx, const struct 
 
 static void put_packs(struct pg_query *q, const struct pending_row *p, size_t n)
 {
-    pg_put_array(q, PG_TEXT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_text(q, p[i].chunk.pack);
+    PG_COLUMN(q, PG_TEXT, n, pg_add_text(q, p[i].chunk.pack));
 }
 
 static void put_hashes(struct pg_query *q, const struct pending_row *p, size_t n)
 {
-    pg_put_array(q, PG_BYTES, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_hash(q, &p[i].chunk.hash);
+    PG_COLUMN(q, PG_BYTES, n, pg_add_hash(q, &p[i].chunk.hash));
 }
 
 static int add_here(struct meta *m, const struct pending_row *p, size_t n)
@@ -55,21 +51,11 @@ static int add_here(struct meta *m, const struct pending_row *p, size_t n)
     pg_put_id(&q, &p->drive);
     put_packs(&q, p, n);
     put_hashes(&q, p, n);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, p[i].chunk.size);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, p[i].chunk.stored_size);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, p[i].chunk.codec);
-    pg_put_array(&q, PG_ID, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_id(&q, &p[i].user);
-    pg_put_array(&q, PG_INT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_int(&q, p[i].expires);
+    PG_SIGNED(&q, n, p[i].chunk.size);
+    PG_SIGNED(&q, n, p[i].chunk.stored_size);
+    PG_SIGNED(&q, n, p[i].chunk.codec);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &p[i].user));
+    PG_SIGNED(&q, n, p[i].expires);
     int err = postgres_run_kept(&q);
     return err != -ESRCH ? err : q.tries ? 0 : -EEXIST;
 }
@@ -218,12 +204,8 @@ static int forget_in(struct pg_conn *c, const void *list, const size_t *which, s
 {
     const struct pending_row *p = list;
     PG_QUERY(q, c, "DELETE FROM pending_pack p USING unnest($1::uuid[], $2::text[]) AS w(drive, pack) WHERE p.drive = w.drive AND p.pack = w.pack");
-    pg_put_array(&q, PG_ID, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_id(&q, &p[which[i]].drive);
-    pg_put_array(&q, PG_TEXT, n);
-    for (size_t i = 0; i < n; i++)
-        pg_add_text(&q, p[which[i]].chunk.pack);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &p[which[i]].drive));
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, p[which[i]].chunk.pack));
     return pg_run(&q);
 }
 

@@ -20,26 +20,6 @@ struct storing {
     PG_QUERY(q, (s)->c, sql);                                                                                                      \
     pg_put_id(&q, (s)->drive)
 
-/* One column for the next argument: `expr`, in terms of i, for each of n rows. */
-#define INTS(q, n, expr)                                                                                                           \
-    do {                                                                                                                           \
-        pg_put_array(q, PG_INT, n);                                                                                                \
-        for (size_t i = 0; i < (n); i++)                                                                                           \
-            pg_add_seq(q, (uint64_t)(expr));                                                                                       \
-    } while (0)
-#define SIGNED(q, n, expr)                                                                                                         \
-    do {                                                                                                                           \
-        pg_put_array(q, PG_INT, n);                                                                                                \
-        for (size_t i = 0; i < (n); i++)                                                                                           \
-            pg_add_int(q, (int64_t)(expr));                                                                                        \
-    } while (0)
-#define COLUMN(q, type, n, add)                                                                                                    \
-    do {                                                                                                                           \
-        pg_put_array(q, type, n);                                                                                                  \
-        for (size_t i = 0; i < (n); i++)                                                                                           \
-            add;                                                                                                                   \
-    } while (0)
-
 /* ---- inodes ---- */
 
 #define ATTR_ARRAYS                                                                                                                \
@@ -48,20 +28,20 @@ struct storing {
 
 static void put_attrs(struct pg_query *q, const struct attr *const *a, size_t n)
 {
-    INTS(q, n, a[i]->ino);
-    INTS(q, n, a[i]->mode);
-    INTS(q, n, a[i]->nlink);
-    INTS(q, n, a[i]->uid);
-    INTS(q, n, a[i]->gid);
-    SIGNED(q, n, a[i]->rdev);
-    INTS(q, n, a[i]->size);
-    SIGNED(q, n, a[i]->atime);
-    SIGNED(q, n, a[i]->mtime);
-    SIGNED(q, n, a[i]->ctime);
-    SIGNED(q, n, a[i]->btime);
-    INTS(q, n, a[i]->version);
-    INTS(q, n, a[i]->chunk_size);
-    COLUMN(q, PG_BOOL, n, pg_add_bool(q, a[i]->quarantined));
+    PG_INTS(q, n, a[i]->ino);
+    PG_INTS(q, n, a[i]->mode);
+    PG_INTS(q, n, a[i]->nlink);
+    PG_INTS(q, n, a[i]->uid);
+    PG_INTS(q, n, a[i]->gid);
+    PG_SIGNED(q, n, a[i]->rdev);
+    PG_INTS(q, n, a[i]->size);
+    PG_SIGNED(q, n, a[i]->atime);
+    PG_SIGNED(q, n, a[i]->mtime);
+    PG_SIGNED(q, n, a[i]->ctime);
+    PG_SIGNED(q, n, a[i]->btime);
+    PG_INTS(q, n, a[i]->version);
+    PG_INTS(q, n, a[i]->chunk_size);
+    PG_COLUMN(q, PG_BOOL, n, pg_add_bool(q, a[i]->quarantined));
 }
 
 /* Some of the dirty inodes, with the attributes to be written for each. */
@@ -85,18 +65,18 @@ static void store_past(struct storing *s, const struct inodes *l)
               "rdev = excluded.rdev, size = excluded.size, atime = excluded.atime, mtime = excluded.mtime, ctime = excluded.ctime, btime = excluded.btime, "
               "version = excluded.version, chunk_size = excluded.chunk_size, quarantined = excluded.quarantined, born = excluded.born");
     put_attrs(&q, l->attrs, l->n);
-    INTS(&q, l->n, l->rows[i]->past_born);
-    INTS(&q, l->n, l->rows[i]->past_died);
+    PG_INTS(&q, l->n, l->rows[i]->past_born);
+    PG_INTS(&q, l->n, l->rows[i]->past_died);
     pg_later(&q);
 }
 
 static void put_states(struct pg_query *q, const struct inodes *l)
 {
     put_attrs(q, l->attrs, l->n);
-    INTS(q, l->n, l->rows[i]->born);
-    SIGNED(q, l->n, l->rows[i]->born_at);
-    INTS(q, l->n, l->rows[i]->parent);
-    INTS(q, l->n, l->rows[i]->children);
+    PG_INTS(q, l->n, l->rows[i]->born);
+    PG_SIGNED(q, l->n, l->rows[i]->born_at);
+    PG_INTS(q, l->n, l->rows[i]->parent);
+    PG_INTS(q, l->n, l->rows[i]->children);
 }
 
 static void insert_inodes(struct storing *s, const struct inodes *l)
@@ -105,7 +85,7 @@ static void insert_inodes(struct storing *s, const struct inodes *l)
               "INSERT INTO inode (drive, " PG_ATTR_COLUMNS("") ", born, born_at, parent, children, target) SELECT $1, w.* FROM "
               "unnest(" ATTR_ARRAYS ", $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[]) AS w");
     put_states(&q, l);
-    COLUMN(&q, PG_BYTES, l->n, pg_add_text(&q, l->rows[i]->target));
+    PG_COLUMN(&q, PG_BYTES, l->n, pg_add_text(&q, l->rows[i]->target));
     pg_later(&q);
 }
 
@@ -162,9 +142,9 @@ static void names_die(struct storing *s, const struct dentry_deaths *d)
               "WHERE d.drive = $1 AND d.parent = w.parent AND d.name = w.name RETURNING d.parent, d.name, d.born, w.died, d.ino), "
               "kept AS (INSERT INTO dentry_past (drive, parent, name, born, died, ino) SELECT $1, parent, name, born, died, ino FROM gone WHERE born < died) "
               "SELECT 1 / (count(*) = $5)::int FROM gone"); /* fails where rows and store disagree */
-    INTS(&q, d->n, d->rows[i]->parent);
-    COLUMN(&q, PG_BYTES, d->n, pg_add_text(&q, d->rows[i]->name));
-    INTS(&q, d->n, d->rows[i]->seq);
+    PG_INTS(&q, d->n, d->rows[i]->parent);
+    PG_COLUMN(&q, PG_BYTES, d->n, pg_add_text(&q, d->rows[i]->name));
+    PG_INTS(&q, d->n, d->rows[i]->seq);
     pg_put_seq(&q, d->n);
     pg_later(&q);
 }
@@ -174,11 +154,11 @@ static void names_came_and_went(struct storing *s, const struct dentry_lives *l)
     STATEMENT(q, s,
               "INSERT INTO dentry_past (drive, parent, name, born, died, ino) "
               "SELECT $1, w.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[]) AS w");
-    INTS(&q, l->n, l->rows[i].birth->parent);
-    COLUMN(&q, PG_BYTES, l->n, pg_add_text(&q, l->rows[i].birth->name));
-    INTS(&q, l->n, l->rows[i].birth->seq);
-    INTS(&q, l->n, l->rows[i].died);
-    INTS(&q, l->n, l->rows[i].birth->ino);
+    PG_INTS(&q, l->n, l->rows[i].birth->parent);
+    PG_COLUMN(&q, PG_BYTES, l->n, pg_add_text(&q, l->rows[i].birth->name));
+    PG_INTS(&q, l->n, l->rows[i].birth->seq);
+    PG_INTS(&q, l->n, l->rows[i].died);
+    PG_INTS(&q, l->n, l->rows[i].birth->ino);
     pg_later(&q);
 }
 
@@ -186,10 +166,10 @@ static void names_are_born(struct storing *s, const struct dentry_deaths *b)
 {
     STATEMENT(q, s,
               "INSERT INTO dentry (drive, parent, name, ino, born) SELECT $1, w.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[]) AS w");
-    INTS(&q, b->n, b->rows[i]->parent);
-    COLUMN(&q, PG_BYTES, b->n, pg_add_text(&q, b->rows[i]->name));
-    INTS(&q, b->n, b->rows[i]->ino);
-    INTS(&q, b->n, b->rows[i]->seq);
+    PG_INTS(&q, b->n, b->rows[i]->parent);
+    PG_COLUMN(&q, PG_BYTES, b->n, pg_add_text(&q, b->rows[i]->name));
+    PG_INTS(&q, b->n, b->rows[i]->ino);
+    PG_INTS(&q, b->n, b->rows[i]->seq);
     pg_later(&q);
 }
 
@@ -214,8 +194,8 @@ struct xattrs {
 
 static void put_xattr_keys(struct pg_query *q, const struct xattrs *l)
 {
-    INTS(q, l->n, l->rows[i]->ino);
-    COLUMN(q, PG_BYTES, l->n, pg_add_text(q, l->rows[i]->name));
+    PG_INTS(q, l->n, l->rows[i]->ino);
+    PG_COLUMN(q, PG_BYTES, l->n, pg_add_text(q, l->rows[i]->name));
 }
 
 static void keep_xattrs(struct storing *s, const struct xattrs *l)
@@ -225,7 +205,7 @@ static void keep_xattrs(struct storing *s, const struct xattrs *l)
               "FROM unnest($2::bigint[], $3::bytea[], $4::bigint[]) AS w(ino, name, died) JOIN xattr x ON x.drive = $1 AND x.ino = w.ino AND x.name = w.name "
               "ON CONFLICT (drive, ino, name, died) DO UPDATE SET born = excluded.born, value = excluded.value");
     put_xattr_keys(&q, l);
-    INTS(&q, l->n, l->rows[i]->past_died);
+    PG_INTS(&q, l->n, l->rows[i]->past_died);
     pg_later(&q);
 }
 
@@ -243,9 +223,9 @@ static void set_xattrs(struct storing *s, const struct xattrs *l)
               "SELECT $1, w.* FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[]) AS w "
               "ON CONFLICT (drive, ino, name) DO UPDATE SET born = excluded.born, born_at = excluded.born_at, value = excluded.value");
     put_xattr_keys(&q, l);
-    INTS(&q, l->n, l->rows[i]->born);
-    SIGNED(&q, l->n, l->rows[i]->born_at);
-    COLUMN(&q, PG_BYTES, l->n, pg_add_blob(&q, l->rows[i]->value, l->rows[i]->len));
+    PG_INTS(&q, l->n, l->rows[i]->born);
+    PG_SIGNED(&q, l->n, l->rows[i]->born_at);
+    PG_COLUMN(&q, PG_BYTES, l->n, pg_add_blob(&q, l->rows[i]->value, l->rows[i]->len));
     pg_later(&q);
 }
 
@@ -279,42 +259,30 @@ static void add_versions(struct storing *s, const struct version_row *v, size_t 
     STATEMENT(q, s,
               "INSERT INTO version (drive, " PG_VERSION_COLUMNS("") ") SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], "
               "$6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::uuid[], $11::text[], $12::boolean[], $13::boolean[]) AS w");
-    INTS(&q, n, v[i].ino);
-    INTS(&q, n, v[i].version);
-    INTS(&q, n, v[i].size);
-    INTS(&q, n, v[i].chunk_size);
-    COLUMN(&q, PG_BYTES, n, pg_add_hash(&q, &v[i].tree_hash));
-    COLUMN(&q, PG_BYTES, n, pg_add_hash_or_null(&q, &v[i].sha256));
-    SIGNED(&q, n, v[i].mtime);
-    SIGNED(&q, n, v[i].at);
-    COLUMN(&q, PG_ID, n, pg_add_id(&q, &v[i].user));
-    COLUMN(&q, PG_TEXT, n, pg_add_text(&q, v[i].device));
-    COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, v[i].listed));
-    COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, v[i].quarantined));
+    PG_INTS(&q, n, v[i].ino);
+    PG_INTS(&q, n, v[i].version);
+    PG_INTS(&q, n, v[i].size);
+    PG_INTS(&q, n, v[i].chunk_size);
+    PG_COLUMN(&q, PG_BYTES, n, pg_add_hash(&q, &v[i].tree_hash));
+    PG_COLUMN(&q, PG_BYTES, n, pg_add_hash_or_null(&q, &v[i].sha256));
+    PG_SIGNED(&q, n, v[i].mtime);
+    PG_SIGNED(&q, n, v[i].at);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &v[i].user));
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, v[i].device));
+    PG_COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, v[i].listed));
+    PG_COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, v[i].quarantined));
     pg_later(&q);
 }
 
-static void put_version_keys(struct pg_query *q, const struct version_row *v, size_t n)
-{
-    INTS(q, n, v[i].ino);
-    INTS(q, n, v[i].version);
-}
+#define MARK(what) "UPDATE version v SET " what " FROM unnest($2::bigint[], $3::bigint[]) AS w(ino, version) WHERE v.drive = $1 AND v.ino = w.ino AND v.version = w.version"
+static const char unlist[] = MARK("listed = false"), quarantine[] = MARK("quarantined = true");
 
-static void unlist(struct storing *s, const struct version_row *v, size_t n)
+static void mark_versions(struct storing *s, const char *sql, const struct version_row *v, size_t n)
 {
-    STATEMENT(q, s,
-              "UPDATE version v SET listed = false FROM unnest($2::bigint[], $3::bigint[]) AS w(ino, version) "
-              "WHERE v.drive = $1 AND v.ino = w.ino AND v.version = w.version");
-    put_version_keys(&q, v, n);
-    pg_later(&q);
-}
-
-static void quarantine(struct storing *s, const struct version_row *v, size_t n)
-{
-    STATEMENT(q, s,
-              "UPDATE version v SET quarantined = true FROM unnest($2::bigint[], $3::bigint[]) AS w(ino, version) "
-              "WHERE v.drive = $1 AND v.ino = w.ino AND v.version = w.version");
-    put_version_keys(&q, v, n);
+    CLEANUP(pg_query_end) struct pg_query q = pg_query_begin(s->c, sql);
+    pg_put_id(&q, s->drive);
+    PG_INTS(&q, n, v[i].ino);
+    PG_INTS(&q, n, v[i].version);
     pg_later(&q);
 }
 
@@ -332,10 +300,10 @@ static void add_segments(struct storing *s, const struct segment_new *g, size_t 
               "INSERT INTO segment (drive, ino, number, version, chunks) SELECT DISTINCT ON (w.ino, w.number, w.version) $1::uuid, w.ino, w.number, w.version, w.chunks "
               "FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) WITH ORDINALITY AS w(ino, number, version, chunks, n) "
               "ORDER BY w.ino, w.number, w.version, w.n DESC ON CONFLICT (drive, ino, number, version) DO UPDATE SET chunks = excluded.chunks");
-    INTS(&q, n, g[i].ino);
-    INTS(&q, n, g[i].number);
-    INTS(&q, n, g[i].version);
-    COLUMN(&q, PG_BYTES, n, add_packed(&q, g[i].chunks));
+    PG_INTS(&q, n, g[i].ino);
+    PG_INTS(&q, n, g[i].number);
+    PG_INTS(&q, n, g[i].version);
+    PG_COLUMN(&q, PG_BYTES, n, add_packed(&q, g[i].chunks));
     pg_later(&q);
 }
 
@@ -344,9 +312,9 @@ static void add_cuts(struct storing *s, const struct cut_new *k, size_t n)
     STATEMENT(q, s,
               "INSERT INTO cut (drive, ino, version, from_segment) SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS w "
               "ON CONFLICT (drive, ino, version, from_segment) DO NOTHING");
-    INTS(&q, n, k[i].ino);
-    INTS(&q, n, k[i].version);
-    INTS(&q, n, k[i].from_segment);
+    PG_INTS(&q, n, k[i].ino);
+    PG_INTS(&q, n, k[i].version);
+    PG_INTS(&q, n, k[i].from_segment);
     pg_later(&q);
 }
 
@@ -367,9 +335,9 @@ static int store_content(struct storing *s)
     if (r->n_new_versions)
         add_versions(s, r->new_versions, r->n_new_versions);
     if (r->n_unlisted)
-        unlist(s, r->unlisted, r->n_unlisted);
+        mark_versions(s, unlist, r->unlisted, r->n_unlisted);
     if (r->n_quarantined)
-        quarantine(s, r->quarantined, r->n_quarantined);
+        mark_versions(s, quarantine, r->quarantined, r->n_quarantined);
     if (r->n_new_segments)
         add_segments(s, r->new_segments, r->n_new_segments);
     if (r->n_new_cuts)
@@ -382,14 +350,14 @@ static int store_content(struct storing *s)
 static void release(struct storing *s)
 {
     STATEMENT(q, s, "DELETE FROM lock k USING unnest($2::uuid[]) AS w(session) WHERE k.drive = $1 AND k.session = w.session");
-    COLUMN(&q, PG_ID, s->rows->n_released, pg_add_id(&q, &s->rows->released[i]));
+    PG_COLUMN(&q, PG_ID, s->rows->n_released, pg_add_id(&q, &s->rows->released[i]));
     pg_later(&q);
 }
 
 static void drop_locks(struct storing *s)
 {
     STATEMENT(q, s, "DELETE FROM lock k USING unnest($2::bigint[]) AS w(ino) WHERE k.drive = $1 AND k.ino = w.ino");
-    INTS(&q, s->rows->n_dirty_locks, s->rows->dirty_locks[i]);
+    PG_INTS(&q, s->rows->n_dirty_locks, s->rows->dirty_locks[i]);
     pg_later(&q);
 }
 
@@ -399,14 +367,14 @@ static void add_locks(struct storing *s, uint64_t ino, const struct lock_row *l,
               "INSERT INTO lock (drive, ino, n, session, flock, type, first, last, owner, pid) SELECT $1, $2, w.* FROM unnest($3::bigint[], $4::uuid[], "
               "$5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) AS w");
     pg_put_seq(&q, ino);
-    INTS(&q, n, i);
-    COLUMN(&q, PG_ID, n, pg_add_id(&q, &l[i].session));
-    COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, l[i].flock_kind));
-    SIGNED(&q, n, l[i].type);
-    SIGNED(&q, n, l[i].start);
-    SIGNED(&q, n, l[i].end);
-    SIGNED(&q, n, l[i].owner);
-    INTS(&q, n, l[i].pid);
+    PG_INTS(&q, n, i);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &l[i].session));
+    PG_COLUMN(&q, PG_BOOL, n, pg_add_bool(&q, l[i].flock_kind));
+    PG_SIGNED(&q, n, l[i].type);
+    PG_SIGNED(&q, n, l[i].start);
+    PG_SIGNED(&q, n, l[i].end);
+    PG_SIGNED(&q, n, l[i].owner);
+    PG_INTS(&q, n, l[i].pid);
     pg_later(&q);
 }
 
@@ -435,18 +403,18 @@ static void add_changes(struct storing *s, const struct change_row *k, size_t n)
               "INSERT INTO change (drive, seq, kind, ino, parent, name, from_parent, from_name, version, user_id, device, at, touch) SELECT $1, w.* FROM "
               "unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bytea[], $9::bigint[], $10::uuid[], $11::text[], "
               "$12::bigint[], $13::text[]) AS w");
-    INTS(&q, n, k[i].seq);
-    COLUMN(&q, PG_TEXT, n, pg_add_text(&q, ((const char[2]){k[i].kind, 0})));
-    INTS(&q, n, k[i].ino);
-    INTS(&q, n, k[i].parent);
-    COLUMN(&q, PG_BYTES, n, pg_add_text(&q, k[i].name));
-    INTS(&q, n, k[i].from_parent);
-    COLUMN(&q, PG_BYTES, n, pg_add_text(&q, k[i].from_name));
-    INTS(&q, n, k[i].version);
-    COLUMN(&q, PG_ID, n, pg_add_id(&q, &k[i].user));
-    COLUMN(&q, PG_TEXT, n, pg_add_text(&q, k[i].device));
-    SIGNED(&q, n, k[i].at);
-    COLUMN(&q, PG_TEXT, n, pg_add_text(&q, k[i].touch));
+    PG_INTS(&q, n, k[i].seq);
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, ((const char[2]){k[i].kind, 0})));
+    PG_INTS(&q, n, k[i].ino);
+    PG_INTS(&q, n, k[i].parent);
+    PG_COLUMN(&q, PG_BYTES, n, pg_add_text(&q, k[i].name));
+    PG_INTS(&q, n, k[i].from_parent);
+    PG_COLUMN(&q, PG_BYTES, n, pg_add_text(&q, k[i].from_name));
+    PG_INTS(&q, n, k[i].version);
+    PG_COLUMN(&q, PG_ID, n, pg_add_id(&q, &k[i].user));
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, k[i].device));
+    PG_SIGNED(&q, n, k[i].at);
+    PG_COLUMN(&q, PG_TEXT, n, pg_add_text(&q, k[i].touch));
     pg_later(&q);
 }
 

@@ -196,38 +196,26 @@ struct wanted {
     struct entry_row *ret;
 };
 
-static int snapshot_with(struct pg_conn *c, const struct uuid *drive, const struct wanted *w, struct drive_row *ret, int64_t *ret_now)
+/* w may be NULL. */
+static int snapshot_on(struct pg_conn *c, const struct uuid *drive, const struct wanted *w, struct drive_row *ret, int64_t *ret_now)
 {
     c->in_tx = true;
     run_later(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS " FROM drive WHERE id = $1");
     pg_put_id(&q, drive);
     pg_send(&q);
-    CLEANUP(pg_query_end) struct pg_query e = pg_entry_query(c, drive, w->parent, w->name);
-    pg_send(&e);
+    CLEANUP(pg_query_end) struct pg_query e = {0};
+    if (w) {
+        e = pg_entry_query(c, drive, w->parent, w->name);
+        pg_send(&e);
+    }
     int err = pg_one(&q);
     if (err)
         return err;
     pg_get_drive(&q, ret);
     *ret_now = pg_int(&q);
-    err = pg_entry_take(&e, w->ret);
+    err = w ? pg_entry_take(&e, w->ret) : 0;
     return err == -ENOENT ? 0 : err;
-}
-
-static int snapshot_on(struct pg_conn *c, const struct uuid *drive, const struct wanted *w, struct drive_row *ret, int64_t *ret_now)
-{
-    if (w)
-        return snapshot_with(c, drive, w, ret, ret_now);
-    c->in_tx = true;
-    run_later(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-    PG_QUERY(q, c, "SELECT " PG_DRIVE_COLUMNS ", " PG_NOW_NS " FROM drive WHERE id = $1");
-    pg_put_id(&q, drive);
-    int err = pg_one(&q);
-    if (err)
-        return err;
-    pg_get_drive(&q, ret);
-    *ret_now = pg_int(&q);
-    return 0;
 }
 
 static int snapshot_once(struct meta *m, const struct uuid *drive, const struct wanted *w, struct meta_tx **ret)

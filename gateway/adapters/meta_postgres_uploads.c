@@ -130,8 +130,8 @@ static int ask_all(struct meta *m, int (*fn)(struct pg_conn *c, void *ctx), void
     return a.found;
 }
 
-/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT. One that is away may have it, and so may one that was added since. All are asked twice at least:
-   while they were, its drive may have moved from one that was not asked yet to one that was. */
+/* Runs `fn` on the thread's own transaction, and on each shard, until one does not say -ENOENT. One that is away may have it, and so may one that was added since.
+   All are asked twice at least: while they were, its drive may have moved from one that was not asked yet to one that was. */
 static int on_each_shard(struct meta *m, const struct uuid *id, int (*fn)(struct pg_conn *c, void *ctx), void *ctx)
 {
     struct postgres_tx *own = postgres_writing(m);
@@ -197,18 +197,10 @@ static int put_chunks(struct pg_conn *c, void *ctx)
              "UPDATE upload_session t SET received = t.received + (SELECT count(*) FROM k WHERE fresh), expires = $6 FROM s "
              "WHERE t.drive = s.drive AND t.id = s.id RETURNING t.received");
     pg_put_id(&q, p->id);
-    pg_put_array(&q, PG_INT, p->n);
-    for (size_t i = 0; i < p->n; i++)
-        pg_add_seq(&q, p->chunks[i].n);
-    pg_put_array(&q, PG_INT, p->n);
-    for (size_t i = 0; i < p->n; i++)
-        pg_add_int(&q, p->chunks[i].size);
-    pg_put_array(&q, PG_BYTES, p->n);
-    for (size_t i = 0; i < p->n; i++)
-        pg_add_hash(&q, &p->chunks[i].sha256);
-    pg_put_array(&q, PG_INT, p->n);
-    for (size_t i = 0; i < p->n; i++)
-        pg_add_int(&q, p->chunks[i].received);
+    PG_INTS(&q, p->n, p->chunks[i].n);
+    PG_SIGNED(&q, p->n, p->chunks[i].size);
+    PG_COLUMN(&q, PG_BYTES, p->n, pg_add_hash(&q, &p->chunks[i].sha256));
+    PG_SIGNED(&q, p->n, p->chunks[i].received);
     pg_put_int(&q, p->expires);
     int err = pg_one(&q);
     if (!err)
@@ -234,7 +226,8 @@ static int list_chunks(struct pg_conn *c, void *ctx)
 {
     const struct listing *l = ctx;
     PG_QUERY(q, c,
-             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s LEFT JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id WHERE s.id = $1 AND " PG_ALIVE("s") " ORDER BY k.n");
+             "SELECT k.n, k.size, k.sha256, k.received FROM upload_session s LEFT JOIN upload_chunk k ON k.drive = s.drive AND k.upload = s.id "
+             "WHERE s.id = $1 AND " PG_ALIVE("s") " ORDER BY k.n");
     pg_put_id(&q, l->id);
     int err, found = -ENOENT;
     while ((err = pg_step(&q)) == 1) {

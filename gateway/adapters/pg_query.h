@@ -79,6 +79,26 @@ void pg_add_id_or_null(struct pg_query *q, const struct uuid *id); /* zero is NU
 void pg_add_hash(struct pg_query *q, const struct hash *h);
 void pg_add_hash_or_null(struct pg_query *q, const struct hash *h);
 
+/* One column for the next argument: `expr`, in terms of i, for each of n rows. */
+#define PG_INTS(q, n, expr)                                                                                                        \
+    do {                                                                                                                           \
+        pg_put_array(q, PG_INT, n);                                                                                                \
+        for (size_t i = 0; i < (n); i++)                                                                                           \
+            pg_add_seq(q, (uint64_t)(expr));                                                                                       \
+    } while (0)
+#define PG_SIGNED(q, n, expr)                                                                                                      \
+    do {                                                                                                                           \
+        pg_put_array(q, PG_INT, n);                                                                                                \
+        for (size_t i = 0; i < (n); i++)                                                                                           \
+            pg_add_int(q, (int64_t)(expr));                                                                                        \
+    } while (0)
+#define PG_COLUMN(q, type, n, add)                                                                                                 \
+    do {                                                                                                                           \
+        pg_put_array(q, type, n);                                                                                                  \
+        for (size_t i = 0; i < (n); i++)                                                                                           \
+            add;                                                                                                                   \
+    } while (0)
+
 int64_t pg_int(struct pg_query *q);
 uint32_t pg_u32(struct pg_query *q);
 bool pg_bool(struct pg_query *q);
