@@ -9,6 +9,7 @@ import tempfile
 from harness import BIN, ROOT, Client
 
 sys.path.append(os.path.join(ROOT, "scripts", "lib"))
+from servers.base import descendants, signal_process  # noqa: E402
 from servers.cluster import Cluster  # noqa: E402
 
 SCRIPT = os.path.join(ROOT, "scripts", "cluster")
@@ -73,13 +74,17 @@ class RealCluster(Client):
     def act(self, verb, name):
         self.inner.act(verb, name)
 
-    def freeze(self, name):
+    def signal(self, name, number):
+        """All its processes: PostgreSQL has one for each connection."""
         for p in self.part(name).processes:
-            os.kill(p["pid"], signal.SIGSTOP)
+            for each in [p, *descendants(p["pid"])]:
+                signal_process(each, number)
+
+    def freeze(self, name):
+        self.signal(name, signal.SIGSTOP)
 
     def thaw(self, name):
-        for p in self.part(name).processes:
-            os.kill(p["pid"], signal.SIGCONT)
+        self.signal(name, signal.SIGCONT)
 
     def at(self, name):
         """A client of one gateway of it, without nginx."""

@@ -1,12 +1,14 @@
-"""One real server of a whole cluster is gone for a while: what goes on, what is refused and how, and that all is well when it is back. Mounts and clients know nothing but nginx."""
+"""One real server of a whole cluster is gone for a while, dead or frozen: what goes on, what is refused and how, and that all is well when it is back. Mounts and clients know nothing but nginx."""
 import errno
 import os
 import shutil
 
 import pytest
-from harness import read, wait_for, write
+from harness import Client, read, wait_for, write
 from load import Load, in_two_mounts, upload
 from realcluster import running
+
+from servers.cluster import SHARDS
 
 MIB = 1 << 20
 
@@ -29,6 +31,16 @@ def health(cluster):
     return a.status, {name: c["status"] for name, c in a.json["components"].items()}
 
 
+def take(cluster, how, *names):
+    for name in names:
+        cluster.act("kill", name) if how == "killed" else cluster.freeze(name)
+
+
+def give_back(cluster, how, *names):
+    for name in names:
+        cluster.act("start", name) if how == "killed" else cluster.thaw(name)
+
+
 def readiness(cluster):
     return cluster.api("GET", "/actuator/health/readiness").status
 
@@ -44,10 +56,7 @@ def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait
     write(a / "large", large)
     write(a / "small", small)
     assert read(b / "large") == large  # so b has it
-    if how == "killed":
-        cluster.act("kill", "minio")
-    else:
-        cluster.freeze("minio")
+    take(cluster, how, "minio")
     wait_for(lambda: health(cluster)[1]["objects"] == "DOWN", "what health says")
     assert health(cluster)[0] == 200 and readiness(cluster) == 200
 
@@ -67,10 +76,7 @@ def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait
         write(a / f"small{i}", b"small")
         assert read(b / f"small{i}") == b"small"
 
-    if how == "killed":
-        cluster.act("start", "minio")
-    else:
-        cluster.thaw("minio")
+    give_back(cluster, how, "minio")
     wait_for(lambda: health(cluster)[1]["objects"] == "UP", "what health says")
     wait_for(lambda: os.path.exists(b / "waits") and os.path.getsize(b / "waits") == len(more), "what waited in the journal", 60)
     assert read(b / "waits") == more
@@ -84,19 +90,22 @@ def databases(cluster):
     return cluster.inner.numbered("postgres")
 
 
-def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_it_is_back(cluster, mounts):
+def backend_away(answer):
+    return answer.status == 503 and answer.headers["Retry-After"] and answer.code == "backend-away"
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_it_is_back(cluster, mounts, how):
     a, b = mounts.mount("a", o="timeout=5"), mounts.mount("b", o="timeout=5")
     write(a / "known", b"known" * 1000)
     assert read(b / "known") == b"known" * 1000
-    for name in databases(cluster):
-        cluster.act("kill", name)
-    wait_for(lambda: readiness(cluster) == 503, "readiness")
-    status, components = health(cluster)
-    assert status == 503 and components["metadata"] == "DOWN"
+    take(cluster, how, *databases(cluster))
+    wait_for(lambda: readiness(cluster) == 503, "readiness", 60)
+    wait_for(lambda: health(cluster)[0] == 503 and health(cluster)[1]["metadata"] == "DOWN", "what health says", 60)
     for client in (cluster, cluster.at("gateway-1")):
-        for _ in range(5):
+        for _ in range(5 if how == "killed" else 1):  # a frozen one is waited for each time
             refused = client.api("GET", "/files" + cluster.query(drive=cluster.drive, path="/known"))
-            assert refused.status == 503 and refused.headers["Retry-After"] and refused.code == "backend-away", refused
+            assert backend_away(refused), refused
         assert put(client, "/without-database", b"x").status == 503
 
     assert read(b / "known") == b"known" * 1000  # what is cached
@@ -105,12 +114,58 @@ def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_i
         write(a / "new", b"x")
     assert e.value.errno == errno.EIO
 
-    for name in databases(cluster):
-        cluster.act("start", name)
+    give_back(cluster, how, *databases(cluster))
     wait_for(lambda: all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway")), "recovery, by itself")
     write(a / "after", b"after")
     assert read(b / "after") == b"after"
     assert put(cluster, "/without-database", b"x").status == 201
+    for name in ("known", "after", "without-database"):
+        os.unlink(a / name)
+
+
+def shard_of(cluster, owner):
+    return cluster.part("postgres-1").psql(f"select p.shard from placement p join users u on p.owner = u.id where u.name = '{owner}'", "cairn").strip()
+
+
+@pytest.fixture(scope="module")
+def neighbour(cluster):
+    """A client of another user, whose drive lies in another shard than `home`."""
+    for n in range(30):
+        c, name = Client(), f"neighbour-{n}"
+        cluster.inner.run("admin", "user", "add", name, "--password-stdin", input="password of a neighbour\n")
+        cluster.inner.run("admin", "drive", "create", "home", "--owner", name)
+        if shard_of(cluster, name) in SHARDS.keys() - {shard_of(cluster, cluster.user)}:
+            c.url, c.token = cluster.url, cluster.inner.run("admin", "user", "token", name, "--days", "1").strip()
+            c.server = SHARDS[shard_of(cluster, name)]
+            return c
+    raise AssertionError("no owner was put into the other shard")
+
+
+def test_while_one_shard_is_away_the_drives_in_the_others_go_on(cluster, mounts, neighbour):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    theirs = mounts.mount("theirs", neighbour, o="timeout=5")
+    write(theirs / "known", b"known")
+    load = Load()
+    load.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+    load.goes_on()
+    try:
+        cluster.act("kill", neighbour.server)
+        load.goes_on(60)
+        wait_for(lambda: backend_away(neighbour.api("GET", "/files" + cluster.query(drive="home", path="/known"))), "a refusal")
+        assert put(neighbour, "/new", b"x").status == 503
+        assert all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway"))
+        assert read(theirs / "known") == b"known"  # what is cached
+        with pytest.raises(OSError) as e:
+            write(theirs / "new", b"x")
+        assert e.value.errno == errno.EIO
+        load.goes_on(60)
+        cluster.act("start", neighbour.server)
+        wait_for(lambda: put(neighbour, "/new", b"x").status in (200, 201), "the drive, by itself", 60)
+        load.goes_on()
+    finally:
+        load.end()
+    write(theirs / "after", b"after")
+    assert neighbour.api("GET", "/files/content" + cluster.query(drive="home", path="/after")).body == b"after"
 
 
 def test_a_restart_of_the_database_under_load_fails_nothing(cluster, mounts):
@@ -127,19 +182,20 @@ def test_a_restart_of_the_database_under_load_fails_nothing(cluster, mounts):
         load.end()
 
 
-def test_without_redis_and_rabbitmq_mounts_notice_nothing(cluster, mounts):
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_without_redis_and_rabbitmq_mounts_notice_nothing(cluster, mounts, how):
     a, b = mounts.mount("a"), mounts.mount("b")
     load = Load()
     load.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
     load.goes_on()
     try:
         for name in ("redis", "rabbitmq"):
-            cluster.act("kill", name)
+            take(cluster, how, name)
             load.goes_on(60)
-        wait_for(lambda: health(cluster) == (200, {"metadata": "UP", "objects": "UP", "cache": "DOWN", "events": "DOWN"}), "what health says")
+        wait_for(lambda: health(cluster) == (200, {"metadata": "UP", "objects": "UP", "cache": "DOWN", "events": "DOWN"}), "what health says", 90)
         assert readiness(cluster) == 200
         for name in ("redis", "rabbitmq"):
-            cluster.act("start", name)
+            give_back(cluster, how, name)
             load.goes_on()
         wait_for(lambda: set(health(cluster)[1].values()) == {"UP"}, "what health says", 60)
     finally:
