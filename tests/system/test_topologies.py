@@ -1,4 +1,5 @@
-"""The same URLs name single servers and whole installations: Redis Cluster, quorum queues, MinIO over four nodes. Each is started once for real, and loses a part. (PostgreSQL with a streaming replica: tests/fault/test_failover.py.)"""
+"""The same URLs name single servers and whole installations: Redis Cluster, quorum queues, MinIO over four nodes. Each is started once for real, and loses a part; quorum queues, which are
+those of a single node here, lose it for a while. (PostgreSQL with a streaming replica: tests/fault/test_failover.py.)"""
 import json
 import os
 import re
@@ -6,6 +7,7 @@ import signal
 
 import pytest
 from harness import Gateway, wait_for
+from rabbit import Consumer, Rabbit
 from realserver import RealServer
 
 from servers.kinds import open_server
@@ -83,12 +85,20 @@ def test_redis_cluster(server, start):
 
 
 def test_quorum_queues(server, start):
-    rabbit = server("rabbitmq")
+    rabbit = Rabbit(server("rabbitmq").folder)
     g = start("--events", rabbit.url + "?queue-type=quorum")
     wait_for(lambda: component(g, "events") == "UP", "the connection")
     queues = {q["name"]: q for q in open_server(rabbit.folder).manage("GET", "/queues/cairn") if q["name"].startswith("cairn.") and q["durable"]}
     assert {"cairn.virus-scan", "cairn.notification", "cairn.dead"} <= set(queues)
     assert {q["type"] for q in queues.values()} == {"quorum"}, {n: q["type"] for n, q in queues.items()}
+    outside = Consumer(rabbit, "file.uploaded")
+    put(g, "/before", b"x")
+    outside.expect("file.uploaded", 1)
+    rabbit.kill()
+    put(g, "/meanwhile", b"x")
+    rabbit.start()
+    assert {b["path"] for b in outside.expect("file.uploaded", 2, 60)} == {"/before", "/meanwhile"}
+    outside.close()
 
 
 def test_minio_over_four_nodes(server, start):
