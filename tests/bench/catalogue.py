@@ -1,6 +1,7 @@
 """A catalogue of many users, each with a drive, on a cluster's PostgreSQL: filled by cloning rows that the program itself made, so that it follows the schema; and what a
 request costs when so many others are there."""
 import concurrent.futures
+import contextlib
 import os
 import random
 import subprocess
@@ -11,6 +12,7 @@ DRIVE = "('018f0000-0000-7000-9000-' || lpad(to_hex({i}), 12, '0'))::uuid"
 # Of each table that a user or a drive has rows in: what of a clone differs from the row that it is made of. Everything else is copied.
 CATALOGUE = {"users": {"id": USER, "name": "'many-' || {i}"}, "placement": {"drive": DRIVE, "owner": USER}, "member": {"user_id": USER, "drive": DRIVE}}
 SHARD = {"drive": {"id": DRIVE, "owner": USER}, "inode": {"drive": DRIVE}}
+FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "8GB"}  # a load that is lost with its machine is made anew
 KEYS = {"users": "id = '{user}'", "placement": "drive = '{drive}'", "member": "drive = '{drive}'", "drive": "id = '{drive}'", "inode": "drive = '{drive}'"}
 
 
@@ -19,6 +21,7 @@ class Catalogue:
         self.cluster, self.env = cluster, cluster.env
         self.main = self.env["CAIRN_POSTGRES_URL_1"]
         self.shards = {name: url for name, url in (line.split("|") for line in self.sql(self.main, "select name, url from shard").splitlines())} or {"main": self.main}
+        self.servers = {self.main, *self.shards.values()}
         self.models = {}
 
     def sql(self, url, text):
@@ -53,10 +56,7 @@ class Catalogue:
         """Users number first … end - 1, spread over the shards."""
         self.make_models()
         shards = sorted(self.models)
-        servers = {self.main, *self.shards.values()}
-        for url in servers:  # a load that is lost with its machine is made anew
-            self.configure(url, fsync="off", full_page_writes="off", max_wal_size="8GB")
-        with concurrent.futures.ThreadPoolExecutor(len(servers)) as threads:
+        with self.fast(), concurrent.futures.ThreadPoolExecutor(len(self.servers)) as threads:
             for begin in range(first, end, BATCH):
                 stop = min(end, begin + BATCH)
                 work = {}
@@ -66,10 +66,22 @@ class Catalogue:
                         work.setdefault(url, []).extend(self.clone(url, t, d, model, at, stop, len(shards)) for t, d in tables.items())
                 list(threads.map(lambda url: self.sql(url, "begin;" + "".join(work[url]) + "commit;"), work))
                 tell(f"{stop} users and drives")
-            list(threads.map(lambda url: self.sql(url, "vacuum analyze"), servers))
-        for url in servers:
-            self.configure(url, fsync=None, full_page_writes=None, max_wal_size=None)
-            self.sql(url, "checkpoint")
+            list(threads.map(lambda url: self.sql(url, "vacuum analyze"), self.servers))
+
+    @contextlib.contextmanager
+    def fast(self):
+        """Servers that do not wait for their disks, until this ends, however it does."""
+        with contextlib.ExitStack() as after:
+            for url in self.servers:
+                after.callback(self.make_safe, url)
+                self.configure(url, **FAST)
+            yield
+
+    def make_safe(self, url):
+        """What was written without fsync reaches the disk as well."""
+        self.configure(url, **dict.fromkeys(FAST))
+        self.sql(url, "checkpoint")
+        os.sync()
 
     def configure(self, url, **settings):
         for name, value in settings.items():
@@ -77,7 +89,7 @@ class Catalogue:
         self.sql(url, "select pg_reload_conf()")
 
     def size_gib(self):
-        return sum(int(self.sql(url, "select pg_database_size(current_database())")) for url in {self.main, *self.shards.values()}) / 2**30
+        return sum(int(self.sql(url, "select pg_database_size(current_database())")) for url in self.servers) / 2**30
 
 
 def processor_seconds(pids):
@@ -121,6 +133,8 @@ def measure(load, catalogue, users, sample, requests):
 
 def bench(load, cluster, users, sample, requests, tell):
     catalogue = Catalogue(cluster)
+    for url in catalogue.servers:  # as a bench that was killed may have left them
+        catalogue.make_safe(url)
     few, found = min(1000, users), {}
     if not catalogue.has(few):
         catalogue.fill(0, few)

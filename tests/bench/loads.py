@@ -149,20 +149,26 @@ def raw_put(base, mib, parallel=4):
 def raw_put_s3(base, objects, mib, parallel=4):
     at = urllib.parse.urlsplit(objects)
     query = dict(urllib.parse.parse_qsl(at.query))
-    block, config = random.Random(5).randbytes(4 << 20), []
+    block, put, delete = random.Random(5).randbytes(4 << 20), [], []
     for i in range(mib // 4):
-        path = os.path.join(base, f"raw-{i}")
+        path, url = os.path.join(base, f"raw-{i}"), f"{query['endpoint']}/{at.hostname}/bench-raw-{i}"
         with open(path, "wb") as f:
             f.write(i.to_bytes(8, "little") + block[8:])
-        config.append(f'upload-file = "{path}"\nurl = "{query["endpoint"]}/{at.hostname}/bench-raw-{i}"\noutput = "/dev/null"')
-    command = ["curl", "-sSf", "--no-progress-meter", "-Z", "--parallel-max", str(parallel), "--aws-sigv4", f"aws:amz:{query.get('region', 'us-east-1')}:s3",
-               "--user", f"{at.username}:{at.password}", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-K", "-"]
-    begin = time.perf_counter()
-    subprocess.run(command, input="\n".join(config), text=True, check=True)
-    seconds = time.perf_counter() - begin
-    for i in range(mib // 4):
-        os.unlink(os.path.join(base, f"raw-{i}"))
-    return seconds
+        put.append(f'upload-file = "{path}"\nurl = "{url}"\noutput = "/dev/null"')
+        delete.append(f'url = "{url}"\noutput = "/dev/null"')
+
+    def curl(config, *more):
+        command = ["curl", "-sSf", "--no-progress-meter", "-Z", "--parallel-max", str(parallel), "--aws-sigv4", f"aws:amz:{query.get('region', 'us-east-1')}:s3",
+                   "--user", f"{at.username}:{at.password}", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", *more, "-K", "-"]
+        subprocess.run(command, input="\n".join(config), text=True, check=True)
+    try:
+        begin = time.perf_counter()
+        curl(put)
+        return time.perf_counter() - begin
+    finally:
+        curl(delete, "-X", "DELETE")
+        for i in range(mib // 4):
+            os.unlink(os.path.join(base, f"raw-{i}"))
 
 
 def small(counts):
