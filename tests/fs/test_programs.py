@@ -194,5 +194,5 @@ def test_rsync_tar_and_dd(mounts, folder):
 def test_fio_verifies_what_it_wrote(mounts, engine):
     assert shutil.which("fio"), "fio is not installed: scripts/lib/install"
     mount = mounts.mount()
-    run("fio", "--name=v", f"--directory={mount.path}", "--rw=randrw", "--bs=4k", "--size=16m", f"--ioengine={engine}", "--verify=crc32c", "--verify_fatal=1",
+    run("fio", "--name=v", f"--directory={mount.path}", "--rw=randrw", "--bs=4k", "--size=16m", f"--ioengine={engine}", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0",
         "--do_verify=1", "--nrfiles=2", "--output-format=terse")
