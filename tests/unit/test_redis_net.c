@@ -90,6 +90,7 @@ struct fake {
     int listener, port;
     pthread_t thread;
     atomic_bool ending, closes; /* closes: after each answer to a GET */
+    atomic_bool stranger; /* it wants a password of everybody */
     atomic_bool frozen, stands; /* it is to say nothing; it does */
     atomic_int gets, asked, removes;    /* how many GETs came, ASKINGs, DELs */
     struct fake *slots_at;              /* whom it says all slots to be at; NULL: it is no cluster */
@@ -115,7 +116,9 @@ static bool answer(struct fake *f, struct connection *c, const char *word)
     c->asking = false;
     if (get)
         f->gets++;
-    if (strcasecmp(word, "ROLE") == 0)
+    if (f->stranger)
+        buf_append_str(&b, "-NOAUTH Authentication required.\r\n");
+    else if (strcasecmp(word, "ROLE") == 0)
         buf_append_str(&b, "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
     else if (strcasecmp(word, "CLUSTER") == 0 && f->slots_at)
         buf_appendf(&b, "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n", (f->moved_to ? f->moved_to : f->slots_at)->port);
@@ -309,6 +312,22 @@ static void one_that_was_away_from_the_start_is_found(void **state)
     end(&f);
 }
 
+static void one_that_wants_a_password_is_not_there(void **state)
+{
+    (void)state;
+    struct fake f;
+    begin(&f);
+    f.stranger = true;
+    run(&f);
+    struct cache *c = cache_on(&f);
+    assert_int_equal(get(c), -EHOSTUNREACH);
+    assert_int_equal(f.gets, 0);
+    f.stranger = false;
+    assert_int_equal(get_again(c), 0);
+    c->ops->free(c);
+    end(&f);
+}
+
 static void a_connection_that_was_closed_is_made_again(void **state)
 {
     (void)state;
@@ -377,6 +396,7 @@ int main(void)
         cmocka_unit_test(one_that_stands_still_is_asked_once),
         cmocka_unit_test(who_is_in_a_haste_is_spared),
         cmocka_unit_test(one_that_was_away_from_the_start_is_found),
+        cmocka_unit_test(one_that_wants_a_password_is_not_there),
         cmocka_unit_test(a_connection_that_was_closed_is_made_again),
         cmocka_unit_test(a_slot_that_moved_is_followed_and_remembered),
         cmocka_unit_test(a_slot_on_its_way_is_asked_for_each_time),
