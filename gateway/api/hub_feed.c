@@ -285,6 +285,20 @@ static int feed_say(struct feed *f, struct task *t, uint64_t *ret_told)
     return 0;
 }
 
+/* Under lock. What was told, and how far the feed is with it. */
+static void feed_told(struct feed *f, const struct task *t, uint64_t told)
+{
+    if (!t->placed && f->placed) { /* a commit gave it a place while it was looked for: from the earlier of both on, it is still to be said */
+        f->told = told < f->told ? told : f->told;
+        f->to = f->to > t->to ? f->to : t->to;
+        return;
+    }
+    f->placed = true;
+    f->told = told;
+    if (f->to <= t->to)
+        f->to = told > t->since ? t->to : told; /* the log does not go so far: it was restored to an earlier state */
+}
+
 static void feed_run(void *arg)
 {
     struct feed *f = arg;
@@ -301,14 +315,10 @@ static void feed_run(void *arg)
         if (err)
             log_warn("changes after %llu could not be told to subscribers: %s", (unsigned long long)t.since, strerror(-err));
         pthread_mutex_lock(&h->lock);
-        if (!err && (t.placed || t.look)) {
-            f->placed = true;
-            f->told = told;
-            if (f->to <= t.to)
-                f->to = told > t.since ? t.to : told; /* the log does not go so far: it was restored to an earlier state */
-        } else if (err) {
+        if (!err && (t.placed || t.look))
+            feed_told(f, &t, told);
+        else if (err)
             f->to = f->told; /* its place stays */
-        }
         f->failed = err != 0;
         pthread_mutex_unlock(&h->lock);
     }

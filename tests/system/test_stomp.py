@@ -53,6 +53,15 @@ def test_messages_are_what_the_log_says_in_its_order(gateway, listen):
     assert told == log
 
 
+def test_a_change_just_after_the_subscription_is_told(gateway, listen):
+    """The gateway finds out how far the drive is while it changes."""
+    for i in range(30):
+        gateway.add_drive(f"new{i}", "ann")
+        s = listen().subscribe("/topic/file-changes", drive=f"new{i}")
+        put(gateway, "/first", drive=f"new{i}")
+        assert s.message()[1]["path"] == "/first"
+
+
 def test_moves_and_deletions(gateway, listen):
     put(gateway, "/a")
     s = listen().subscribe("/topic/file-changes")
