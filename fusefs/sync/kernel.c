@@ -14,7 +14,8 @@
 
 #define NOTIFIERS 8
 #define PATIENCE_MS 5        /* for a name that the kernel has locked */
-#define DATA_PATIENCE_MS 100 /* for pages under a READ: it gets the new content */
+#define DATA_PATIENCE_MS 3000 /* for pages: a READ that has one locked gets the new content. Longer than a lease: nobody is told that they are gone while they may be there and believed */
+#define EMPTY_MS 200          /* before the lease is out */
 #define NOTIFY_INC_EPOCH 8   /* FUSE_NOTIFY_INC_EPOCH, include/uapi/linux/fuse.h */
 
 struct kernel {
@@ -30,7 +31,7 @@ struct job {
     struct kernel *k;
     pthread_mutex_t lock;
     pthread_cond_t done;
-    unsigned refs, left;
+    unsigned refs, left, data_left; /* data_left: of these, KERNEL_DATA */
     struct kernel_item items[];
 };
 
@@ -142,8 +143,9 @@ static void run_task(void *arg)
     tell(j->k, t->item);
     pthread_mutex_lock(&j->lock);
     t->item->id = 0; /* done */
-    if (--j->left == 0)
-        pthread_cond_signal(&j->done);
+    j->left--;
+    j->data_left -= t->item->what == KERNEL_DATA;
+    pthread_cond_signal(&j->done);
     pthread_mutex_unlock(&j->lock);
     job_unref(j);
     free(t);
@@ -158,6 +160,8 @@ static struct job *job_start(struct kernel *k, const struct kernel_item *items, 
     j->refs = (unsigned)n + 1;
     j->left = (unsigned)n;
     memcpy(j->items, items, n * sizeof *items);
+    for (size_t i = 0; i < n; i++)
+        j->data_left += items[i].what == KERNEL_DATA;
     for (size_t i = 0; i < n; i++) {
         struct task *t = mem_alloc(sizeof *t);
         *t = (struct task){j, &j->items[i]};
@@ -166,15 +170,20 @@ static struct job *job_start(struct kernel *k, const struct kernel_item *items, 
     return j;
 }
 
-/* Waits at most ms; true when all items are done. */
-static bool job_wait(struct job *j, int ms)
+/* Waits at most ms for *left to become 0; true when it is. */
+static bool wait_until_none(struct job *j, const unsigned *left, int ms)
 {
     struct timespec until = cond_deadline(ms);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&j->lock);
-    while (j->left > 0)
+    while (*left > 0)
         if (pthread_cond_timedwait(&j->done, &j->lock, &until) == ETIMEDOUT)
             break;
-    return j->left == 0;
+    return *left == 0;
+}
+
+static bool job_wait(struct job *j, int ms)
+{
+    return wait_until_none(j, &j->left, ms);
 }
 
 /* Names of a directory whose kernel lock may be held get time-out 0 from now on. True where that was so already: nothing to tell. */
@@ -214,7 +223,9 @@ static void fall_back(struct kernel *k, struct job *j, size_t n)
     }
     if (names && k->epochs)
         bump_epoch(k);
-    job_wait(j, names && !k->epochs ? (int)(KERNEL_NAME_SECONDS_OLD * 1000) + 50 : DATA_PATIENCE_MS);
+    if (names && !k->epochs)
+        job_wait(j, (int)(KERNEL_NAME_SECONDS_OLD * 1000) + 50);
+    wait_until_none(j, &j->data_left, DATA_PATIENCE_MS);
 }
 
 void kernel_invalidate(struct kernel *k, const struct kernel_item *items, size_t n)
@@ -291,7 +302,7 @@ void kernel_empty(struct kernel *k, bool all_data)
     }
     if (n_data) {
         struct job *j = job_start(k, c.items, n_data);
-        job_wait(j, 2 * DATA_PATIENCE_MS);
+        job_wait(j, EMPTY_MS);
         job_unref(j);
     }
     free(c.items);
