@@ -9,12 +9,13 @@ import time
 
 import pytest
 
+import backends
 from harness import wait_for
 
 
 @pytest.fixture
 def rounds():
-    return 10_000
+    return 2_500 if backends.ON_SERVERS else 10_000
 
 
 @pytest.fixture
