@@ -339,7 +339,14 @@ class Mount:
         return jsonlib.loads(os.getxattr(self.path, "user.cairn.status"))
 
     def freeze(self):
+        """Returns when no thread of it runs any more."""
         self.process.send_signal(signal.SIGSTOP)
+        tasks = f"/proc/{self.process.pid}/task"
+
+        def state(thread):
+            with open(f"{tasks}/{thread}/stat") as f:
+                return f.read().rsplit(")", 1)[1].split()[0]
+        wait_for(lambda: all(state(t) == "T" for t in os.listdir(tasks)), "the driver to stop")
 
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)

@@ -89,6 +89,7 @@ ASK = {
 }
 
 
+@pytest.mark.embedded("chunks come from the object store, which is not frozen")
 @pytest.mark.parametrize("what", ASK)
 def test_where_there_is_no_other_a_call_ends_when_its_time_is_over(mounts, stopped, what):
     a, b = mounts.mount("a"), mounts.mount("b", o="timeout=3")
