@@ -65,3 +65,14 @@ void fresh_meta_fini(struct fresh_meta *f)
     nftw(f->dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
     free(f->url);
 }
+
+void fresh_meta_sql(const char *url, const char *text)
+{
+    PGconn *c = PQconnectdb(url);
+    PGresult *res = PQexec(c, text);
+    ExecStatusType status = PQresultStatus(res);
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", text, PQerrorMessage(c));
+    PQclear(res);
+    PQfinish(c);
+}

@@ -8,4 +8,5 @@ struct fresh_meta {
 };
 void fresh_meta_init(struct fresh_meta *f); /* a failure ends the test */
 void fresh_meta_fini(struct fresh_meta *f); /* the store must be closed */
+void fresh_meta_sql(const char *url, const char *text); /* of PostgreSQL, past the store */
 #endif

@@ -17,14 +17,7 @@
 /* A superuser's statements beside the store's own connections. */
 static void sql(const struct fixture *f, const char *text)
 {
-    PGconn *c = PQconnectdb(f->url);
-    assert_int_equal(PQstatus(c), CONNECTION_OK);
-    PGresult *res = PQexec(c, text);
-    ExecStatusType status = PQresultStatus(res);
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", text, PQerrorMessage(c));
-    PQclear(res);
-    PQfinish(c);
+    fresh_meta_sql(f->url, text);
 }
 
 static void end_connections(const struct fixture *f)

@@ -122,24 +122,13 @@ static void what_a_broken_move_left_is_not_seen(void **state)
 
 /* ---- one that is away ---- */
 
-static void run_sql(const char *url, const char *text)
-{
-    PGconn *c = PQconnectdb(url);
-    PGresult *res = PQexec(c, text);
-    ExecStatusType status = PQresultStatus(res);
-    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", text, PQerrorMessage(c));
-    PQclear(res);
-    PQfinish(c);
-}
-
 static void take_away(const struct fixture *f, const struct fresh_meta *shard)
 {
     const char *name = strrchr(shard->url, '/') + 1;
     CLEANUP_FREE char *refuse = mem_printf("ALTER DATABASE %s ALLOW_CONNECTIONS false", name);
     CLEANUP_FREE char *end = mem_printf("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '%s'", name);
-    run_sql(f->url, refuse);
-    run_sql(f->url, end);
+    fresh_meta_sql(f->url, refuse);
+    fresh_meta_sql(f->url, end);
 }
 
 static struct drive_row add_elsewhere(struct fixture *f, const char *owner)
@@ -270,7 +259,7 @@ static void who_could_not_be_heard_is_not_taken_for_dead(void **state)
     uuid_new(&r.gateway);
     uuid_new(&gateway);
     assert_int_equal(CALL(f, mount_put, &r), 0);
-    run_sql(f->url, "UPDATE gateway SET heard = 1");
+    fresh_meta_sql(f->url, "UPDATE gateway SET heard = 1");
     assert_int_equal(CALL(f, mounts_orphaned, 1000, 10, count_mounts, &n), 0);
     assert_int_equal(n, 1);
     assert_int_equal(CALL(f, gateway_heard, &gateway), 0); /* the database is there (again) since just now */
@@ -425,7 +414,7 @@ static void a_move_that_ended_between_its_commits_leaves_nothing_in_use(void **s
     uuid_new(&u.id);
     assert_int_equal(CALL(f, pendings_add, &p, 1), 0);
     assert_int_equal(CALL(f, upload_add, &u), 0);
-    run_sql(f->url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the commit'; END $$;"
+    fresh_meta_sql(f->url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the commit'; END $$;"
                     "CREATE CONSTRAINT TRIGGER refuse AFTER DELETE ON drive DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()");
     assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), -EIO);
     assert_int_equal(CALL(f, pendings_over, 2, 2, over, &n), 0);
@@ -435,7 +424,7 @@ static void a_move_that_ended_between_its_commits_leaves_nothing_in_use(void **s
     assert_int_equal(CALL(f, upload_get, &u.id, &found), 0);
     assert_int_equal(found.state, 'c');
     upload_row_fini(&found);
-    run_sql(f->url, "DROP TRIGGER refuse ON drive");
+    fresh_meta_sql(f->url, "DROP TRIGGER refuse ON drive");
     assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), 0);
     assert_int_equal(CALL(f, upload_get, &u.id, &found), 0);
     assert_int_equal(found.state, 'c');
@@ -453,14 +442,14 @@ static void a_move_that_ended_between_two_shards_is_finished_first(void **state)
     two_init(&t, f);
     fill(f);
     assert_int_equal(CALL(f, drives_each, count, &n), 0); /* the second's tables are there */
-    run_sql(t.second.url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it arrives'; END $$;"
+    fresh_meta_sql(t.second.url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it arrives'; END $$;"
                           "CREATE TRIGGER refuse BEFORE INSERT ON drive FOR EACH ROW EXECUTE FUNCTION refuse()");
     assert_int_equal(CALL(f, drive_move, &f->drive.id, "two"), -EIO);
     n = 0;
     assert_int_equal(CALL(f, drives_each, count, &n), 0); /* an admin finds it */
     assert_int_equal(n, 1);
     assert_int_equal(CALL(f, drive_move, &f->drive.id, "main"), -EIO);
-    run_sql(t.second.url, "DROP TRIGGER refuse ON drive");
+    fresh_meta_sql(t.second.url, "DROP TRIGGER refuse ON drive");
     assert_int_equal(CALL(f, drive_move, &f->drive.id, "main"), 0); /* where it seemed to be */
     struct meta_tx *tx = snapshot(f);
     assert_int_equal(IN(tx, entry, 1, "before", 0, &e), 0);
@@ -542,7 +531,7 @@ static void what_is_written_beside_the_lock_goes_along(void **state)
     char id[UUID_TEXT];
     uuid_text(&f->drive.id, id);
     CLEANUP_FREE char *arrives = mem_printf("INSERT INTO drive SELECT '%s', '%s', 'home', 1, 7, 0, 0, 1, 2, 0, 0, '', 0, 0", id, id);
-    run_sql(t.second.url, arrives);
+    fresh_meta_sql(t.second.url, arrives);
     PQclear(PQexec(mover, "DELETE FROM drive WHERE name = 'home'; COMMIT"));
     for (size_t i = 0; i < 5; i++) {
         pthread_join(beside[i].thread, NULL);
