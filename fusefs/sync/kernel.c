@@ -14,7 +14,7 @@
 
 #define NOTIFIERS 8
 #define PATIENCE_MS 5        /* for a name that the kernel has locked */
-#define DATA_PATIENCE_MS 3000 /* for pages: a READ that has one locked gets the new content. Longer than a lease: nobody is told that they are gone while they may be there and believed */
+#define DATA_PATIENCE_MS 3000 /* for pages: a READ that has one locked gets the new content. Longer than a lease, so that what is not gone by then is at least not believed while it is waited for */
 #define EMPTY_MS 200          /* before the lease is out */
 #define NOTIFY_INC_EPOCH 8   /* FUSE_NOTIFY_INC_EPOCH, include/uapi/linux/fuse.h */
 
