@@ -194,9 +194,10 @@ static void *consumer_run(void *arg)
     struct consumer *c = arg;
     struct letter *l;
     pthread_setname_np(pthread_self(), "consumer");
-    while ((l = next_letter(c))) {
+    int err = 0;
+    while (err != -ECANCELED && (l = next_letter(c))) {
         struct events_message m = message_of(l);
-        int err = c->handle(c->ctx, &m, l->attempt);
+        err = c->handle(c->ctx, &m, l->attempt);
         if (err)
             put_back(c, l, err);
         else

@@ -32,7 +32,8 @@ struct events_listener {
 };
 
 /* Works on one message of a queue, on a thread that is this consumer's; may block. attempt: 1, 2, … 0: done. -EAGAIN: try again later (with back-off; too often: given up).
-   -ECANCELED: somebody else is to do it, at once (this process is ending). Another errno: given up, it goes to EVENTS_QUEUE_DEAD. Delivered at least once. */
+   -ECANCELED: somebody else is to do it, at once (this process is ending; this consumer may get no more). Another errno: given up, it goes to EVENTS_QUEUE_DEAD. Delivered at
+   least once. */
 typedef int events_handler(void *ctx, const struct events_message *m, unsigned attempt);
 
 struct events {
