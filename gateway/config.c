@@ -179,7 +179,7 @@ static const struct option {
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
     {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default (a worker: nowhere), port 0 picks a free one"},
     {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},
-    {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests"},
+    {"threads", "N", FIELD(threads), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "threads in each process that run requests; 8 by default"},
     {"queue-max", "N", FIELD(queue_max), take_queue, VERB_SERVE | VERB_CONFIG_CHECK, false, "requests that may wait for a thread; over it 503; 10000 by default"},
     {"public-url", "URL", FIELD(public_url), take_http_url, VERB_SERVE | VERB_CONFIG_CHECK, false, "how clients reach the gateway, for the links that it makes"},
     {"advertise", "URL", FIELD(advertise), take_advertise, VERB_SERVE | VERB_CONFIG_CHECK, false, "where this gateway listens for the others: http://HOST:PORT"},

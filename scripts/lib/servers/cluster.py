@@ -99,7 +99,8 @@ class Cluster:
             case "replica":
                 return {"replica-of": os.path.join(self.folder, name.replace("replica", "postgres"))}
             case "gateway":
-                return {"bin": self.bin, **self.settings(), "CAIRN_RATE_LIMIT": "0", "CAIRN_TRUSTED_PROXIES": "1", "CAIRN_PUBLIC_URL": self.part("nginx").url()}
+                return {"bin": self.bin, **self.settings(), "CAIRN_RATE_LIMIT": "0", "CAIRN_TRUSTED_PROXIES": "1", "CAIRN_PUBLIC_URL": self.part("nginx").url(),
+                        "CAIRN_THREADS": "4"}  # they share their processors with the database and each other: docs/performance.md
             case "worker":
                 return {"bin": self.bin, **self.settings()}
             case "nginx":
