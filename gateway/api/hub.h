@@ -87,11 +87,16 @@ struct hub_remote *remote_new(struct hub *h);
 void remote_stop(struct hub_remote *r); /* hears no more; NULL is none */
 void remote_free(struct hub_remote *r);
 void remote_user(struct hub *h, const struct principal *who, bool present);                                                  /* loop: a connection came or went */
-void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on); /* loop */
+void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on);                  /* loop */
+/* Worker, before a subscription to changes is confirmed: all that is committed once it has returned 0 will be told. drive NULL: those of all drives that the user may see.
+   A negative errno: nothing is watched. */
+int remote_watch(struct hub *h, const struct uuid *user, const struct drive_row *drive);
+void remote_unwatch(struct hub *h, const struct uuid *user, const struct uuid *drive); /* any thread, its end; drive zero: all */
 void remote_want_drive(struct hub *h, const struct uuid *drive, bool on); /* any thread, without the hub's lock */
 
 /* ---- hub_feed.c, for what happens elsewhere; any thread, without the hub's lock ---- */
-void feed_watch(struct hub *h, const struct uuid *drive, bool on);             /* counted */
+void feed_watch(struct hub *h, const struct drive_row *drive);                 /* counted; what comes after the row's seq is told, if nothing was told of it before */
+void feed_unwatch(struct hub *h, const struct uuid *drive);
 void feed_watch_for(struct hub *h, const struct uuid *drive, unsigned ms);     /* for so long, from now on */
 void feed_moved(struct hub *h, const struct uuid *drive, uint64_t seq);        /* it has come to seq; UINT64_MAX: it may have moved */
 void feeds_forget(struct hub *h);                                              /* those that nobody watches any more */

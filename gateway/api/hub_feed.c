@@ -342,17 +342,22 @@ static void ask_for_messages(struct hub *h, const struct uuid *drive)
     feed_moved(h, drive, UINT64_MAX); /* finds its place now, not when the broker answers */
 }
 
-void feed_watch(struct hub *h, const struct uuid *drive, bool on)
+void feed_watch(struct hub *h, const struct drive_row *drive)
 {
-    struct feed *f;
-    if (!h->remote)
-        return;
     pthread_mutex_lock(&h->lock);
-    f = feed_get(h, drive);
-    f->watched = on ? f->watched + 1 : f->watched - 1;
+    struct feed *f = feed_get(h, &drive->id);
+    f->watched++;
+    if (!f->placed)
+        f->told = f->to = drive->seq;
+    f->placed = true;
     pthread_mutex_unlock(&h->lock);
-    if (on)
-        ask_for_messages(h, drive);
+    ask_for_messages(h, &drive->id);
+}
+
+void feed_unwatch(struct hub *h, const struct uuid *drive)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+    feed_get(h, drive)->watched--;
 }
 
 void feed_watch_for(struct hub *h, const struct uuid *drive, unsigned ms)

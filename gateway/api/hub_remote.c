@@ -29,6 +29,7 @@ struct watching_user { /* has subscribed to all drives that it may see; under th
     struct uuid user;
     unsigned n;
     int64_t listed; /* boot ms: when it was asked for them; in the table's order */
+    uint64_t listing; /* which one `drives` are of, 0: none yet */
     struct uuid *drives;
     size_t n_drives;
     UT_hash_handle hh;
@@ -39,6 +40,7 @@ struct hub_remote {
     struct events *events;
     struct remote_key *keys;
     struct watching_user *users;
+    uint64_t listings; /* begun; under the hub's lock */
     bool round; /* a job is doing one */
     pthread_mutex_t hearing; /* held while the adapter calls; taken before the hub's lock */
     bool deaf;               /* under `hearing` */
@@ -90,40 +92,58 @@ void remote_user(struct hub *h, const struct principal *who, bool present)
 /* ---- drives ---- */
 
 struct drive_list {
-    struct uuid *ids;
+    struct hub *hub;
+    struct uuid *ids; /* each is watched */
     size_t n;
 };
 
-static int collect(void *ctx, const struct drive_row *d)
+static int watch_one(void *ctx, const struct drive_row *d)
 {
     struct drive_list *l = ctx;
+    feed_watch(l->hub, d);
     l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
     l->ids[l->n++] = d->id;
     return 0;
 }
 
-/* Worker. The drives that the user may see now are watched, those of before no longer. */
-static void list_user(struct hub_remote *r, const struct uuid *user)
+static void drive_list_end(struct drive_list *l)
 {
-    struct hub *h = r->hub;
-    struct drive_list l = {0};
+    for (size_t i = 0; i < l->n; i++)
+        feed_unwatch(l->hub, &l->ids[i]);
+    free(l->ids);
+}
+
+static uint64_t listing_begin(struct hub_remote *r)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
+    return ++r->listings;
+}
+
+/* The user's list from now on, unless there is one that was begun later; the other one is handed back. */
+static void take_list(struct hub_remote *r, const struct uuid *user, uint64_t listing, struct drive_list *l)
+{
     struct watching_user *u;
-    if (h->app->meta->ops->drive_list(h->app->meta, user, collect, &l) == 0) {
-        for (size_t i = 0; i < l.n; i++)
-            feed_watch(h, &l.ids[i], true);
-        pthread_mutex_lock(&h->lock);
-        HASH_FIND(hh, r->users, user, sizeof *user, u);
-        if (u) {
-            struct drive_list before = {u->drives, u->n_drives};
-            u->drives = l.ids;
-            u->n_drives = l.n;
-            l = before;
-        }
-        pthread_mutex_unlock(&h->lock);
-    }
-    for (size_t i = 0; i < l.n; i++)
-        feed_watch(h, &l.ids[i], false);
-    free(l.ids);
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
+    HASH_FIND(hh, r->users, user, sizeof *user, u);
+    if (!u || u->listing > listing)
+        return;
+    struct drive_list before = {r->hub, u->drives, u->n_drives};
+    u->drives = l->ids;
+    u->n_drives = l->n;
+    u->listing = listing;
+    *l = before;
+}
+
+/* Worker. The drives that the user may see now are watched, those of before no longer. */
+static int list_user(struct hub_remote *r, const struct uuid *user)
+{
+    struct meta *meta = r->hub->app->meta;
+    CLEANUP(drive_list_end) struct drive_list l = {.hub = r->hub};
+    uint64_t listing = listing_begin(r);
+    int err = meta->ops->drive_list(meta, user, watch_one, &l);
+    if (!err)
+        take_list(r, user, listing, &l);
+    return err;
 }
 
 /* The one whose list is the oldest, and old enough: those that are listed go to the end. */
@@ -148,49 +168,57 @@ static void list_some(struct hub_remote *r)
         list_user(r, &user);
 }
 
-struct listing {
-    struct hub_remote *remote;
-    struct uuid user;
-};
-
-/* Worker. */
-static void list_first(void *arg)
+static void watching_user_ref(struct hub_remote *r, const struct uuid *user)
 {
-    struct listing *l = arg;
-    list_user(l->remote, &l->user);
-    free(l);
-}
-
-static void watch_all_of(struct hub_remote *r, const struct uuid *user, bool on)
-{
-    struct hub *h = r->hub;
     struct watching_user *u;
-    struct drive_list gone = {0};
-    pthread_mutex_lock(&h->lock);
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
     HASH_FIND(hh, r->users, user, sizeof *user, u);
-    if (!u && on) {
+    if (!u) {
         u = mem_alloc(sizeof *u);
         u->user = *user;
         u->listed = clock_boot_ms();
         HASH_ADD(hh, r->users, user, sizeof u->user, u);
     }
-    bool first = u && on && u->n == 0;
-    if (u)
-        u->n = on ? u->n + 1 : u->n - 1;
-    if (u && u->n == 0) {
-        gone = (struct drive_list){u->drives, u->n_drives};
-        HASH_DEL(r->users, u);
-        free(u);
+    u->n++;
+}
+
+/* The drives of one that has gone are handed over. */
+static void watching_user_unref(struct hub_remote *r, const struct uuid *user, struct drive_list *ret)
+{
+    struct watching_user *u;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->hub->lock);
+    HASH_FIND(hh, r->users, user, sizeof *user, u);
+    if (!u || --u->n)
+        return;
+    *ret = (struct drive_list){r->hub, u->drives, u->n_drives};
+    HASH_DEL(r->users, u);
+    free(u);
+}
+
+int remote_watch(struct hub *h, const struct uuid *user, const struct drive_row *drive)
+{
+    if (!h->remote)
+        return 0; /* whatever is committed is committed here */
+    if (drive) {
+        feed_watch(h, drive);
+        return 0;
     }
-    pthread_mutex_unlock(&h->lock);
-    for (size_t i = 0; i < gone.n; i++)
-        feed_watch(h, &gone.ids[i], false);
-    free(gone.ids);
-    if (first) {
-        struct listing *l = mem_alloc(sizeof *l);
-        *l = (struct listing){r, *user};
-        pool_run(http_server_pool(h->app->server), list_first, l);
-    }
+    watching_user_ref(h->remote, user);
+    int err = list_user(h->remote, user);
+    if (err)
+        remote_unwatch(h, user, &(struct uuid){{0}});
+    return err;
+}
+
+void remote_unwatch(struct hub *h, const struct uuid *user, const struct uuid *drive)
+{
+    if (!h->remote)
+        return;
+    CLEANUP(drive_list_end) struct drive_list gone = {.hub = h};
+    if (uuid_is_zero(drive))
+        watching_user_unref(h->remote, user, &gone);
+    else
+        feed_unwatch(h, drive);
 }
 
 void remote_subscribed(struct hub *h, const struct principal *who, const struct subscription *s, bool on)
@@ -202,10 +230,8 @@ void remote_subscribed(struct hub *h, const struct principal *who, const struct 
         want_of_user(r, "progress", who->name, on);
     else if (s->topic == TOPIC_PRESENCE)
         want_key(r, "presence", on);
-    else if (s->topic == TOPIC_FILE_CHANGES && !uuid_is_zero(&s->drive))
-        feed_watch(h, &s->drive, on);
-    else if (s->topic == TOPIC_FILE_CHANGES)
-        watch_all_of(r, &who->user, on);
+    else if (s->topic == TOPIC_FILE_CHANGES && !on) /* its begin was before it was confirmed */
+        remote_unwatch(h, &who->user, &s->drive);
 }
 
 /* ---- what is heard: on a thread of the adapter ---- */

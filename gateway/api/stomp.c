@@ -1,6 +1,6 @@
 /* STOMP on /ws: one connection's protocol (https://stomp.github.io/stomp-specification-1.2.html).
 
-   Everything runs on the loop, except what needs the store: the token of CONNECT, and the drive of a SUBSCRIBE. A worker does that while the connection is
+   Everything runs on the loop, except what needs the store: the token of CONNECT, and the drives of a SUBSCRIBE. A worker does that while the connection is
    `busy`: frames behind it wait in the parser, so that their order, and with it the meaning of a RECEIPT, stays. Clients only listen: there is nothing to SEND to. */
 #include "common/clock.h"
 #include "common/mem.h"
@@ -88,8 +88,9 @@ struct lookup {
     struct principal who;
     /* SUBSCRIBE */
     const char *drive;
-    struct uuid drive_id;
+    struct drive_row found; /* zero: all */
     unsigned matches;
+    bool watching; /* until the subscription does it */
     int err;
     void (*then)(struct lookup *l); /* on the loop */
 };
@@ -102,12 +103,15 @@ static void lookup_over(void *arg)
     struct lookup *l = arg;
     struct conn *c = l->conn;
     c->busy = false;
-    if (!c->ws) {
-        conn_free(c);
-    } else if (!c->closing) {
+    bool gone = !c->ws;
+    if (!gone && !c->closing)
         l->then(l);
+    if (l->watching)
+        remote_unwatch(c->hub, &c->who.user, &l->found.id);
+    if (gone)
+        conn_free(c);
+    else
         conn_pump(c);
-    }
     stomp_frame_fini(&l->frame);
     free(l);
 }
@@ -222,33 +226,42 @@ static int match_drive(void *ctx, const struct drive_row *d)
     struct lookup *l = ctx;
     struct uuid id;
     if (uuid_parse(l->drive, &id) == 0 && uuid_equal(&id, &d->id)) {
-        l->drive_id = d->id;
+        l->found = *d;
         l->matches = 1;
         return 1; /* an id goes before names */
     }
     if (strcmp(l->drive, d->name) == 0) {
-        l->drive_id = d->id;
+        l->found = *d;
         l->matches++;
     }
     return 0;
 }
 
-static void find_drive(void *arg)
+static void watch_changes(void *arg)
 {
     struct lookup *l = arg;
-    struct app *app = l->conn->hub->app;
-    l->err = app->meta->ops->drive_list(app->meta, &l->conn->who.user, match_drive, l);
+    struct hub *h = l->conn->hub;
+    struct app *app = h->app;
+    const struct uuid *user = &l->conn->who.user;
+    if (l->drive)
+        l->err = app->meta->ops->drive_list(app->meta, user, match_drive, l);
+    if (l->err >= 0 && (!l->drive || l->matches == 1)) {
+        l->err = remote_watch(h, user, l->drive ? &l->found : NULL);
+        l->watching = l->err == 0;
+    }
     http_server_post(app->server, lookup_over, l);
 }
 
-static void drive_found(struct lookup *l)
+static void changes_watched(struct lookup *l)
 {
-    if (l->err < 0)
+    if (l->err < 0) {
         conn_error(l->conn, &l->frame, "the store cannot be reached");
-    else if (l->matches != 1)
+    } else if (!l->watching) {
         conn_error(l->conn, &l->frame, l->matches ? "drive-ambiguous" : "drive-not-found");
-    else
-        subscribe(l->conn, &l->frame, &l->drive_id);
+    } else {
+        subscribe(l->conn, &l->frame, &l->found.id);
+        l->watching = false;
+    }
 }
 
 static void on_subscribe(struct conn *c, struct stomp_frame *f)
@@ -267,13 +280,13 @@ static void on_subscribe(struct conn *c, struct stomp_frame *f)
         conn_error(c, f, wrong);
         return;
     }
-    if (!drive || topic != TOPIC_FILE_CHANGES) {
+    if (topic != TOPIC_FILE_CHANGES) {
         subscribe(c, f, NULL);
         return;
     }
-    struct lookup *l = lookup_new(c, f, drive_found);
+    struct lookup *l = lookup_new(c, f, changes_watched);
     l->drive = drive;
-    pool_run(http_server_pool(c->hub->app->server), find_drive, l);
+    pool_run(http_server_pool(c->hub->app->server), watch_changes, l);
 }
 
 static void on_unsubscribe(struct conn *c, struct stomp_frame *f)

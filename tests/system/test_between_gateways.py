@@ -13,6 +13,7 @@ from several import Several
 from test_fs_protocol import (  # noqa: F401  the same stories, between two gateways
     lock, test_a_beat_is_answered_after_what_is_owed, test_a_lost_stream_is_waited_for_until_its_lease_is_out, test_a_repeat_waits_like_the_first, test_a_write_is_told_before_it_is_answered,
     test_bye_is_waited_for_by_nobody, test_one_that_does_not_answer_is_waited_for_once, test_unlocking_is_told, test_without_a_lease_nobody_is_waited_for, timed)
+from test_stomp import put
 from wsclient import Stomp, Stream
 
 numbers = itertools.count()
@@ -74,22 +75,31 @@ def test_a_batch_sent_again_to_the_other_gateway_waits_like_the_first(several, t
 @pytest.mark.parametrize("mounted", [True, False])
 def test_a_watcher_hears_of_what_happens_at_the_other_gateway(several, drive, mounted):
     """Without RabbitMQ. Where somebody has mounted the drive there, it is told at once; else it is looked for."""
-    writer, other = Peer(several.one["a"], drive), Peer(several.one["b"], drive)
+    other = Peer(several.one["b"], drive)
     stream = Stream(several.one["b"], other.info) if mounted else None
     watcher = Stomp(several.one["b"]).subscribe("/topic/file-changes", drive=other.drive)
-    names = itertools.count()
-
-    def told():  # the subscription takes a moment: what was written before is not told
-        writer.write(f"a{next(names)}", b"x")
-        try:
-            return watcher.message(timeout=3)[1]
-        except TimeoutError:
-            return None
-    body = wait_for(told, "a message", 60)
-    assert body["path"].startswith("/a") and body["drive"] == other.drive
+    for i in range(3):
+        put(several.one["a"], f"/a{i}", drive=drive)
+    told = [watcher.message()[1] for _ in range(3)]
+    assert [(t["path"], t["drive"]) for t in told] == [(f"/a{i}", other.drive) for i in range(3)]
     watcher.close()
     if stream:
         stream.close()
+
+
+@pytest.mark.parametrize("narrowed", [True, False])
+def test_a_change_just_after_the_subscription_is_told_of_another_gateway_too(several, drive, narrowed):
+    """The gateway is stopped as soon as it has confirmed, so that it has looked at nothing more when the change is made."""
+    here, watching = several.one["a"], several.one["b"]
+    for i in range(10):
+        name = f"{drive}-{i}"
+        several.admin("drive", "create", name, "--owner", several.user)
+        watcher = Stomp(watching).subscribe("/topic/file-changes", **({"drive": name} if narrowed else {}))
+        watching.freeze()
+        put(here, "/first", drive=name)
+        watching.thaw()
+        assert watcher.message()[1]["path"] == "/first"
+        watcher.close()
 
 
 def test_locks_taken_after_the_end_of_the_session_end_too(several, two):
