@@ -66,6 +66,46 @@ void streams_over(struct streams *s)
     stream_tick_soon(s);
 }
 
+/* ---- all that are in ---- */
+
+static struct drive_streams *find_drive(const struct streams *s, const struct uuid *drive)
+{
+    struct drive_streams *d;
+    HASH_FIND(hh, s->of_drives, drive, sizeof *drive, d);
+    return d;
+}
+
+struct stream *streams_of(const struct streams *s, const struct uuid *drive)
+{
+    struct drive_streams *d = find_drive(s, drive);
+    return d ? d->first : NULL;
+}
+
+static void stream_list(struct stream *st)
+{
+    struct streams *s = st->streams;
+    struct drive_streams *d = find_drive(s, &st->drive);
+    if (!d) {
+        d = mem_alloc(sizeof *d);
+        d->drive = st->drive;
+        HASH_ADD(hh, s->of_drives, drive, sizeof d->drive, d);
+    }
+    DL_APPEND(s->first, st);
+    DL_APPEND2(d->first, st, prev_of_drive, next_of_drive);
+}
+
+static void stream_unlist(struct stream *st)
+{
+    struct streams *s = st->streams;
+    struct drive_streams *d = find_drive(s, &st->drive);
+    DL_DELETE(s->first, st);
+    DL_DELETE2(d->first, st, prev_of_drive, next_of_drive);
+    if (d->first)
+        return;
+    HASH_DEL(s->of_drives, d);
+    free(d);
+}
+
 /* ---- the end of a stream ---- */
 
 static void stream_free(struct stream *st)
@@ -122,7 +162,7 @@ static void stream_leave(struct stream *st, bool bye)
     coherence_leave(s->coherence, st->in, bye, clock_boot_ms());
     metric_set(s->m_streams, (double)coherence_streams(s->coherence));
     st->in = NULL;
-    DL_DELETE(s->first, st);
+    stream_unlist(st);
     interest_end(st, bye);
     mount_detach(s, st);
     stream_tick_soon(s);
@@ -136,15 +176,18 @@ void stream_end(struct stream *st, bool bye)
         ws_close(st->ws, bye ? 1000 : CLOSE_REPLACED, bye ? "bye" : "replaced");
 }
 
+static void stream_cut(struct stream *st)
+{
+    stream_leave(st, false);
+    ws_close(st->ws, CLOSE_AGAIN, "come again");
+}
+
 void streams_cut(struct streams *s, const struct uuid *drive)
 {
-    struct stream *st, *next;
-    DL_FOREACH_SAFE(s->first, st, next) {
-        if (drive && !uuid_equal(&st->drive, drive))
-            continue;
-        stream_leave(st, false);
-        ws_close(st->ws, CLOSE_AGAIN, "come again");
-    }
+    while (drive && streams_of(s, drive))
+        stream_cut(streams_of(s, drive));
+    while (!drive && s->first)
+        stream_cut(s->first);
 }
 
 static void stream_refuse(struct stream *st, uint16_t code, const char *why)
@@ -244,7 +287,7 @@ void stream_join(struct drive_work *w)
                 order_granted(s->order, &st->drive, j->seq, j->promise, now);
             if (s->shared)
                 coherence_cap(s->coherence, &st->drive, order_cap(s->order, &st->drive), now);
-            DL_APPEND(s->first, st);
+            stream_list(st);
             metric_set(s->m_streams, (double)coherence_streams(s->coherence));
             st->checked = now;
             st->present = true;

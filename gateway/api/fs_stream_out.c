@@ -97,10 +97,9 @@ void stream_unlocked(struct streams *s, const struct uuid *drive, uint64_t ino)
     message_begin(&b, "unlocked");
     jout_u64(&b, "ino", ino);
     jout_close(&b, '}');
-    for (struct stream *st = s->first, *next; st; st = next) {
-        next = st->next;
-        if (st->in && uuid_equal(&st->drive, drive))
-            stream_send(st, &b);
+    for (struct stream *st = streams_of(s, drive), *next; st; st = next) {
+        next = st->next_of_drive;
+        stream_send(st, &b);
     }
 }
 

@@ -35,16 +35,22 @@ int topic_parse(const char *destination, enum topic *ret)
 
 /* ---- subscriptions ---- */
 
-void hub_subscribed(struct hub *h, const struct conn *c, const struct subscription *s, bool on)
+static struct listening_user *find_user(const struct hub *h, const struct uuid *user)
+{
+    struct listening_user *u;
+    HASH_FIND(hh, h->users, user, sizeof *user, u);
+    return u;
+}
+
+void hub_subscribed(struct hub *h, struct conn *c, const struct subscription *s, bool on)
 {
     if (on)
         h->subscribers[s->topic]++;
     else
         h->subscribers[s->topic]--;
-    struct listening_user *u;
     remote_subscribed(h, &c->who, s, on);
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    HASH_FIND(hh, h->users, &c->who.user, sizeof u->user, u);
+    struct listening_user *u = find_user(h, &c->who.user);
     if (!u) {
         u = mem_alloc(sizeof *u);
         u->user = c->who.user;
@@ -52,6 +58,10 @@ void hub_subscribed(struct hub *h, const struct conn *c, const struct subscripti
     }
     u->n = on ? u->n + 1 : u->n - 1;
     u->of[s->topic] = on ? u->of[s->topic] + 1 : u->of[s->topic] - 1;
+    if (c->n_subs == 1 && on)
+        DL_APPEND2(u->conns, c, prev_of_user, next_of_user);
+    else if (c->n_subs == 1)
+        DL_DELETE2(u->conns, c, prev_of_user, next_of_user);
     if (u->n == 0) {
         HASH_DEL(h->users, u);
         free(u);
@@ -60,10 +70,9 @@ void hub_subscribed(struct hub *h, const struct conn *c, const struct subscripti
 
 void hub_deliver(struct hub *h, enum topic topic, const struct uuid *user, const struct uuid *drive, const char *body, size_t n)
 {
-    struct conn *c, *next;
-    DL_FOREACH_SAFE(h->conns, c, next) {
-        if (user && !uuid_equal(user, &c->who.user))
-            continue;
+    const struct listening_user *u = find_user(h, user); /* without the lock: only this thread changes the table */
+    for (struct conn *c = u ? u->conns : NULL, *next; c; c = next) {
+        next = c->next_of_user;
         for (size_t i = 0; i < c->n_subs && !c->closing; i++) {
             const struct subscription *s = &c->subs[i];
             if (s->topic == topic && (!drive || uuid_is_zero(&s->drive) || uuid_equal(&s->drive, drive)))

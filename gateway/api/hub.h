@@ -37,14 +37,16 @@ struct conn { /* one STOMP connection; loop */
     size_t n_subs;
     uint64_t messages;
     struct conn *prev, *next;
+    struct conn *prev_of_user, *next_of_user; /* while it has subscriptions */
 };
 
 struct feed;          /* hub_feed.c: changes of one drive on their way to subscribers; under lock */
-struct wait;          /* hub_wait.c; under lock */
+struct waiting_drive; /* hub_wait.c; under lock */
 struct progress;      /* hub_progress.c; under lock */
-struct listening_user { /* who has subscriptions; under lock */
+struct listening_user { /* who has subscriptions; under lock, but changed on the loop alone */
     struct uuid user;
     unsigned n, of[TOPICS];
+    struct conn *conns; /* the loop's */
     UT_hash_handle hh;
 };
 
@@ -57,14 +59,14 @@ struct hub {
     pthread_mutex_t lock;
     struct listening_user *users;
     struct feed *feeds;
-    struct wait *waits;
+    struct waiting_drive *waiting;
     struct progress *progress;
     struct hub_remote *remote; /* hub_remote.c: what other gateways tell; NULL: there are none */
 };
 
 /* ---- hub.c; loop, unless it says otherwise ---- */
-void hub_subscribed(struct hub *h, const struct conn *c, const struct subscription *s, bool on); /* keeps the figures */
-/* A message to everyone who has subscribed to this. user: only that one's; drive: those narrowed to another one are left out. */
+void hub_subscribed(struct hub *h, struct conn *c, const struct subscription *s, bool on); /* keeps the figures; called while it is among the connection's */
+/* A message to the user's connections that have subscribed to this. drive: those narrowed to another one are left out; may be NULL. */
 void hub_deliver(struct hub *h, enum topic topic, const struct uuid *user, const struct uuid *drive, const char *body, size_t n);
 void hub_tick_on(struct hub *h); /* the tick goes on while there is anything to do */
 void hub_post_tick(struct hub *h); /* any thread */

@@ -6,8 +6,12 @@
 
 #define WATCH_ON_MS 30000 /* most ask again at once */
 
-struct wait { /* under the hub's lock */
+struct waiting_drive { /* under the hub's lock */
     struct uuid drive;
+    struct wait *waits; /* at least one */
+    UT_hash_handle hh;
+};
+struct wait {
     uint64_t since;
     int64_t deadline; /* boot ms */
     void (*fn)(void *);
@@ -24,18 +28,55 @@ static void run_all(struct hub *h, struct wait *list)
     }
 }
 
-/* Takes out those that are over: of a drive that has come to `seq` (drive NULL: none), or whose time has. */
-static struct wait *take(struct hub *h, const struct uuid *drive, uint64_t seq, int64_t now)
+static void put(struct hub *h, const struct uuid *drive, struct wait *w)
 {
-    struct wait *taken = NULL, *w, *next;
+    struct waiting_drive *d;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    DL_FOREACH_SAFE(h->waits, w, next) {
-        if (w->deadline > now && !(drive && uuid_equal(&w->drive, drive) && seq > w->since))
-            continue;
-        DL_DELETE(h->waits, w);
-        h->n_waits--;
-        DL_APPEND(taken, w);
+    HASH_FIND(hh, h->waiting, drive, sizeof *drive, d);
+    if (!d) {
+        d = mem_alloc(sizeof *d);
+        d->drive = *drive;
+        HASH_ADD(hh, h->waiting, drive, sizeof d->drive, d);
     }
+    DL_APPEND(d->waits, w);
+    h->n_waits++;
+}
+
+/* Under lock. Those that began before `seq`, or whose time has come. */
+static void take(struct hub *h, struct waiting_drive *d, uint64_t seq, int64_t now, struct wait **ret)
+{
+    struct wait *w, *next;
+    DL_FOREACH_SAFE(d->waits, w, next) {
+        if (w->deadline > now && w->since >= seq)
+            continue;
+        DL_DELETE(d->waits, w);
+        h->n_waits--;
+        DL_APPEND(*ret, w);
+    }
+    if (d->waits)
+        return;
+    HASH_DEL(h->waiting, d);
+    free(d);
+}
+
+static struct wait *take_passed(struct hub *h, const struct uuid *drive, uint64_t seq)
+{
+    struct wait *taken = NULL;
+    struct waiting_drive *d;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+    HASH_FIND(hh, h->waiting, drive, sizeof *drive, d);
+    if (d)
+        take(h, d, seq, INT64_MIN, &taken);
+    return taken;
+}
+
+static struct wait *take_late(struct hub *h, int64_t now)
+{
+    struct wait *taken = NULL;
+    struct waiting_drive *d, *next;
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+    HASH_ITER(hh, h->waiting, d, next)
+        take(h, d, 0, now, &taken);
     return taken;
 }
 
@@ -48,20 +89,20 @@ void waits_committed(struct hub *h, const struct uuid *drive, const struct drive
         if (w->error == 0 && w->last_seq > seq)
             seq = w->last_seq;
     if (seq)
-        run_all(h, take(h, drive, seq, INT64_MIN));
+        run_all(h, take_passed(h, drive, seq));
 }
 
 void waits_moved(struct hub *h, const struct uuid *drive, uint64_t seq)
 {
     if (h->n_waits)
-        run_all(h, take(h, drive, seq, INT64_MIN));
+        run_all(h, take_passed(h, drive, seq));
 }
 
 bool waits_tick(struct hub *h, int64_t now)
 {
     if (h->n_waits == 0)
         return false;
-    run_all(h, take(h, NULL, 0, http_server_draining(h->app->server) ? INT64_MAX : now));
+    run_all(h, take_late(h, http_server_draining(h->app->server) ? INT64_MAX : now));
     return h->n_waits > 0;
 }
 
@@ -69,24 +110,26 @@ bool waits_tick(struct hub *h, int64_t now)
 void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned wait_ms, void (*fn)(void *), void *arg)
 {
     struct wait *w = mem_alloc(sizeof *w);
-    *w = (struct wait){.drive = *drive, .since = since, .deadline = clock_boot_ms() + wait_ms, .fn = fn, .arg = arg};
-    pthread_mutex_lock(&h->lock);
-    DL_APPEND(h->waits, w);
-    h->n_waits++;
-    pthread_mutex_unlock(&h->lock);
+    *w = (struct wait){.since = since, .deadline = clock_boot_ms() + wait_ms, .fn = fn, .arg = arg};
+    put(h, drive, w);
     feed_watch_for(h, drive, wait_ms + WATCH_ON_MS);
     struct drive_row d;
-    if (h->app->meta->ops->drive_by_id(h->app->meta, drive, &d) || d.seq > since)
-        run_all(h, take(h, drive, UINT64_MAX, INT64_MIN)); /* others of the drive look once too often */
+    if (h->app->meta->ops->drive_by_id(h->app->meta, drive, &d))
+        run_all(h, take_passed(h, drive, UINT64_MAX)); /* others of the drive look once too often */
+    else if (d.seq > since)
+        run_all(h, take_passed(h, drive, d.seq));
     else
         hub_post_tick(h);
 }
 
 void waits_free(struct hub *h)
 {
+    struct waiting_drive *d, *next_drive;
     struct wait *w, *next;
-    DL_FOREACH_SAFE(h->waits, w, next) {
-        DL_DELETE(h->waits, w);
-        free(w);
+    HASH_ITER(hh, h->waiting, d, next_drive) {
+        DL_FOREACH_SAFE(d->waits, w, next)
+            free(w);
+        HASH_DEL(h->waiting, d);
+        free(d);
     }
 }

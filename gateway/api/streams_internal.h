@@ -31,6 +31,13 @@ struct stream { /* one socket; loop */
     struct stream *next_inval; /* streams with something in `inval` */
     bool listed;
     struct stream *prev, *next; /* streams->first, while it is in */
+    struct stream *prev_of_drive, *next_of_drive;
+};
+
+struct drive_streams { /* those of a drive that are in; loop */
+    struct uuid drive;
+    struct stream *first; /* at least one */
+    UT_hash_handle hh;
 };
 
 struct mount { /* under lock */
@@ -82,6 +89,7 @@ struct streams {
     int64_t heard_at, heard_since; /* boot ms: when the store last took that this gateway lives, and since when it does without a break; one worker at a time */
     enum { LEAVING_NOT, LEAVING_ROWS, LEAVING_SAID } leaving; /* loop */
     struct stream *first;        /* loop: all that are in */
+    struct drive_streams *of_drives; /* loop: the same ones */
     struct stream *invals;       /* loop: those with something in `inval` */
     struct farewell *farewells;  /* loop: interests of streams that were lost */
     uint64_t tick_timer;
@@ -127,6 +135,7 @@ void on_peer_inval(void *streams, const struct uuid *gateway, struct inval *v); 
 void on_peer_unlocked(void *streams, const struct uuid *drive, uint64_t ino);
 
 /* fs_stream.c; loop */
+struct stream *streams_of(const struct streams *s, const struct uuid *drive); /* the first; others by next_of_drive */
 bool stream_is_join(const struct drive_work *w);
 void stream_join(struct drive_work *w); /* its place is found: welcome */
 void stream_tick_soon(struct streams *s);
