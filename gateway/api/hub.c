@@ -81,17 +81,11 @@ void hub_deliver(struct hub *h, enum topic topic, const struct uuid *user, const
     }
 }
 
-struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n)
+bool hub_listens(struct hub *h, enum topic topic, const struct uuid *user)
 {
-    struct listening_user *u, *next;
-    size_t n = 0;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    struct uuid *users = mem_calloc(HASH_COUNT(h->users), sizeof *users);
-    HASH_ITER(hh, h->users, u, next)
-        if (u->of[topic])
-            users[n++] = u->user;
-    *ret_n = n;
-    return users;
+    const struct listening_user *u = find_user(h, user);
+    return u && u->of[topic];
 }
 
 bool hub_user_by_name(struct hub *h, const char *name, struct uuid *ret)

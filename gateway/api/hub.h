@@ -76,8 +76,7 @@ void hub_presence(struct hub *h, const struct principal *who, bool online);
 /* Any thread. A device is online or offline: told to those who share a drive with its user, here, and everywhere by a message. */
 void hub_announce(struct hub *h, const struct presence *p, bool online, bool everywhere);
 
-/* Those who listen to a topic, each once; caller frees. */
-struct uuid *hub_users(struct hub *h, enum topic topic, size_t *ret_n); /* any thread */
+bool hub_listens(struct hub *h, enum topic topic, const struct uuid *user); /* any thread */
 /* Any thread. A worker has found out who may hear this: delivered to these users. Takes users and bodies. drive may be NULL. */
 void hub_post_delivery(struct hub *h, enum topic topic, const struct uuid *drive, struct uuid *users, size_t n_users, char **bodies, size_t n_bodies);
 

@@ -142,48 +142,74 @@ static int collect(void *ctx, const struct change_row *row)
     return 0;
 }
 
-/* Of those who listen, those who may see the drive. */
-static struct uuid *listeners(struct hub *h, const struct uuid *drive, size_t *ret_n)
+struct hearers {
+    struct hub *hub;
+    struct uuid *users;
+    size_t n;
+};
+
+static int add_hearer(void *ctx, const struct uuid *user, enum role role)
 {
-    size_t n, kept = 0;
-    struct meta *meta = h->app->meta;
-    struct uuid *users = hub_users(h, TOPIC_FILE_CHANGES, &n);
-    for (size_t i = 0; i < n; i++) {
-        enum role role = ROLE_NONE;
-        if (meta->ops->member_role(meta, drive, &users[i], &role) == 0 && role >= ROLE_VIEWER)
-            users[kept++] = users[i];
-    }
-    *ret_n = kept;
-    return users;
+    struct hearers *l = ctx;
+    if (role < ROLE_VIEWER || !hub_listens(l->hub, TOPIC_FILE_CHANGES, user))
+        return 0;
+    l->users = mem_realloc(l->users, (l->n + 1) * sizeof *l->users);
+    l->users[l->n++] = *user;
+    return 0;
 }
 
-/* Says one page of what there is; *ret_told is the seq up to which all is said then. 0 or a negative errno. */
+/* What is to be said, and to whom: looked up once, however many listen. */
+struct saying {
+    struct hearers to; /* who listen and may see the drive */
+    char **bodies;
+    size_t n;
+};
+
+static void saying_fini(struct saying *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free(s->bodies[i]);
+    free(s->bodies);
+    free(s->to.users);
+}
+
+/* One page of the log; *ret_told is the seq up to which all is said with it. */
+static int read_page(struct hub *h, struct meta_tx *tx, const char *drive, uint64_t since, struct saying *ret, uint64_t *ret_told)
+{
+    CLEANUP_FREE struct page *p = mem_alloc(sizeof *p);
+    CLEANUP(change_rows_fini) struct change_rows w = {.app = h->app, .tx = tx, .drive = drive};
+    int err = tx->meta->ops->changes(tx, since, PAGE + 1, collect, p);
+    ret->bodies = mem_calloc(p->n, sizeof *ret->bodies);
+    for (size_t i = 0; i < p->n && err >= 0; i++) {
+        CLEANUP_BUF struct buf b = {0};
+        err = change_rows_put(&w, &p->rows[i], &b); /* 1: of a file without a name, nobody can be told which */
+        if (err == 0)
+            ret->bodies[ret->n++] = buf_detach(&b);
+    }
+    *ret_told = p->n == PAGE ? p->rows[PAGE - 1].seq : tx->drive.seq;
+    return err < 0 ? err : 0;
+}
+
+/* Says one page of what there is; *ret_told is the seq up to which all is said then. 0; or a negative errno, and nothing is said. */
 static int say_page(struct hub *h, const struct uuid *drive, uint64_t since, uint64_t *ret_told)
 {
     struct meta *meta = h->app->meta;
     struct meta_tx *tx;
     char id[UUID_TEXT];
-    size_t n_users, n = 0;
+    CLEANUP(saying_fini) struct saying s = {.to.hub = h};
     int err = meta->ops->snapshot(meta, drive, &tx);
     if (err)
         return err;
     uuid_text(drive, id);
-    CLEANUP_FREE struct page *p = mem_alloc(sizeof *p);
-    CLEANUP(change_rows_fini) struct change_rows w = {.app = h->app, .tx = tx, .drive = id};
-    err = meta->ops->changes(tx, since, PAGE + 1, collect, p);
-    char **bodies = mem_calloc(p->n, sizeof *bodies);
-    for (size_t i = 0; i < p->n; i++) {
-        struct buf b = {0};
-        if (change_rows_put(&w, &p->rows[i], &b) == 0)
-            bodies[n++] = buf_detach(&b);
-        else
-            buf_fini(&b);
-    }
-    *ret_told = p->n == PAGE ? p->rows[PAGE - 1].seq : tx->drive.seq;
+    err = read_page(h, tx, id, since, &s, ret_told);
     meta->ops->rollback(tx);
-    struct uuid *users = listeners(h, drive, &n_users);
-    hub_post_delivery(h, TOPIC_FILE_CHANGES, drive, users, n_users, bodies, n);
-    return err < 0 ? err : 0;
+    if (!err)
+        err = meta->ops->member_list(meta, drive, add_hearer, &s.to);
+    if (err)
+        return err;
+    hub_post_delivery(h, TOPIC_FILE_CHANGES, drive, s.to.users, s.to.n, s.bodies, s.n);
+    s = (struct saying){0};
+    return 0;
 }
 
 /* The one whose content stayed; false where that cannot be told any more. */

@@ -1,10 +1,12 @@
 /* Which devices are there: told to those who share a drive with their user. */
 #include "common/clock.h"
 #include "common/jsonx.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "common/pool.h"
 #include "gateway/api/json_out.h"
 #include "gateway/api/hub.h"
+#include "gateway/api/sharers.h"
 #include "gateway/api/shared.h"
 
 #include <string.h>
@@ -24,44 +26,18 @@ static void announce_later(struct hub *h, const struct uuid *user, char *json)
     pool_run(http_server_pool(h->app->server), announce, a);
 }
 
-struct drive_ids {
-    struct uuid *ids;
-    size_t n;
-};
-
-static int collect(void *ctx, const struct drive_row *d)
-{
-    struct drive_ids *l = ctx;
-    l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
-    l->ids[l->n++] = d->id;
-    return 0;
-}
-
-static bool share_a_drive(struct meta *meta, const struct drive_ids *mine, const struct uuid *other)
-{
-    struct drive_ids theirs = {0};
-    bool share = false;
-    meta->ops->drive_list(meta, other, collect, &theirs);
-    for (size_t i = 0; i < theirs.n && !share; i++)
-        for (size_t k = 0; k < mine->n && !share; k++)
-            share = uuid_equal(&theirs.ids[i], &mine->ids[k]);
-    free(theirs.ids);
-    return share;
-}
-
 /* Worker. */
 static void announce(void *arg)
 {
     struct announcement *a = arg;
-    struct meta *meta = a->hub->app->meta;
-    struct drive_ids mine = {0};
+    struct uuid *users = NULL;
     size_t n, kept = 0;
-    struct uuid *users = hub_users(a->hub, TOPIC_PRESENCE, &n);
-    meta->ops->drive_list(meta, &a->user, collect, &mine);
+    int err = sharers_of(a->hub->app, &a->user, &users, &n);
+    if (err)
+        log_warn("that a device came or went could not be told to everyone: %s", strerror(-err));
     for (size_t i = 0; i < n; i++)
-        if (uuid_equal(&users[i], &a->user) || share_a_drive(meta, &mine, &users[i]))
+        if (hub_listens(a->hub, TOPIC_PRESENCE, &users[i]))
             users[kept++] = users[i];
-    free(mine.ids);
     char **bodies = mem_alloc(sizeof *bodies);
     bodies[0] = a->json;
     hub_post_delivery(a->hub, TOPIC_PRESENCE, NULL, users, kept, bodies, 1);
