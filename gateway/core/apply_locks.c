@@ -2,6 +2,7 @@
 #include "gateway/core/apply_internal.h"
 #include "common/mem.h"
 #include <fcntl.h>
+#include <string.h>
 
 #define LOCKS_MAX 4096 /* on one file */
 #define LOCK_END_MAX (UINT64_MAX >> 1)
@@ -16,15 +17,27 @@ static bool overlaps(const struct op *op, const struct lock_row *l)
     return l->start <= op->lock_end && op->lock_start <= l->end;
 }
 
+static bool conflicts(const struct apply *a, const struct lock_row *l)
+{
+    return l->flock_kind == a->op->lock_flock && overlaps(a->op, l) && !mine(a, l) && (l->type == F_WRLCK || a->op->lock_type == F_WRLCK);
+}
+
+static bool stands_before(const struct lock_row *a, const struct lock_row *b)
+{
+    if (a->start != b->start)
+        return a->start < b->start;
+    int order = memcmp(&a->session, &b->session, sizeof a->session);
+    return order ? order < 0 : a->owner < b->owner;
+}
+
+/* Of several the first one in the file: no store keeps them in an order. */
 static const struct lock_row *find_conflict(const struct apply *a, const struct lock_row *locks, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct lock_row *l = &locks[i];
-        if (l->flock_kind == a->op->lock_flock && overlaps(a->op, l) && !mine(a, l) &&
-            (l->type == F_WRLCK || a->op->lock_type == F_WRLCK))
-            return l;
-    }
-    return NULL;
+    const struct lock_row *first = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (conflicts(a, &locks[i]) && (!first || stands_before(&locks[i], first)))
+            first = &locks[i];
+    return first;
 }
 
 static void tell(struct op_result *res, const struct lock_row *l)

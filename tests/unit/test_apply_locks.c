@@ -85,6 +85,16 @@ static void conflicts_are_told(void **state)
     assert_int_equal(w->store.drive.seq, seq);
 }
 
+static void of_several_the_first_in_the_file_is_told(void **state)
+{
+    struct fake_world *w = *state;
+    lock(w, 1, F_RDLCK, 20, 29);
+    lock(w, 2, F_RDLCK, 0, 9);
+    assert_int_equal(lock(w, 3, F_WRLCK, 0, END), -EAGAIN);
+    assert_int_equal(w->res.lock_start, 0);
+    assert_int_equal(w->res.lock_end, 9);
+}
+
 static void ranges_split_and_join(void **state)
 {
     struct fake_world *w = *state;
@@ -178,7 +188,7 @@ static void random_against_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(conflicts_are_told),
+        CASE(conflicts_are_told), CASE(of_several_the_first_in_the_file_is_told),
         CASE(ranges_split_and_join),
         CASE(flock_is_a_kind_of_its_own),
         CASE(a_session_that_ends_leaves_nothing),
