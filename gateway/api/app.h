@@ -117,8 +117,16 @@ void hub_free(struct hub *h); /* after the server has ended */
 void hub_committed(struct hub *h, const struct uuid *drive, const struct drive_work *works);
 void hub_notify_user(struct hub *h, const struct uuid *user, json_t *message); /* /queue/sync, and that user's mounts; takes the reference; any thread */
 void hub_upload_progress(struct hub *h, const struct uuid *user, json_t *message, const char *session_id, bool last);
-/* Calls fn(arg) once, on a worker, when the drive passes `since`, after about wait_ms, or when the server drains. Called on a worker. */
-void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned wait_ms, void (*fn)(void *), void *arg);
+struct waiter { /* part of what waits; the caller's own */
+    struct uuid drive;
+    uint64_t since;
+    void (*fn)(struct waiter *all);
+    int64_t deadline; /* the hub's */
+    struct waiter *prev, *next;
+};
+/* Hands w to fn once, on a worker, when the drive passes `since`, after about wait_ms, or when the server drains: as a list (by next, NULL-terminated) of waiters for the same thing whose wait
+   ended with the same event, so that one look can do for all. Called on a worker. */
+void hub_wait(struct hub *h, struct waiter *w, unsigned wait_ms);
 
 /* ---- tables of routes, one per file; joined in main.c ---- */
 extern const struct route auth_routes[], drive_routes[], upload_routes[], file_routes[], version_routes[], change_routes[],

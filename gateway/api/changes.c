@@ -11,6 +11,7 @@
 #define WAIT_MAX_S 60
 
 struct changes_page {
+    struct waiter waiter; /* first: what is handed back */
     struct call *call;
     struct uuid drive;
     uint64_t since;
@@ -54,43 +55,67 @@ static int read_page(struct changes_page *p, struct meta_tx *tx)
     return p->err ? p->err : err < 0 ? err : 0;
 }
 
-/* Fills the answer; false: there is nothing yet, and wait is allowed. */
-static bool answer(struct changes_page *p, bool may_wait)
+enum { NOTHING_YET = 1, GONE };
+
+/* 0: the page is in the call's answer; one of the above, or a negative errno. */
+static int look(struct changes_page *p, bool may_wait)
+{
+    struct meta *meta = app_of(p->call)->meta;
+    struct meta_tx *tx;
+    int result = meta->ops->snapshot(meta, &p->drive, &tx);
+    if (result)
+        return result;
+    if (!drive_row_follows(&tx->drive, p->since)) /* a cursor from before what is kept, or from a future that a restore took back */
+        result = GONE;
+    else if (may_wait && p->since == tx->drive.seq)
+        result = NOTHING_YET;
+    else
+        result = read_page(p, tx);
+    meta->ops->rollback(tx);
+    return result;
+}
+
+static void answer(struct changes_page *p, int looked)
 {
     struct call *c = p->call;
-    struct meta *meta = app_of(c)->meta;
-    struct meta_tx *tx;
-    int err = meta->ops->snapshot(meta, &p->drive, &tx);
-    if (err) {
-        call_errno(c, err, "the drive");
-        return true;
-    }
-    bool empty = p->since == tx->drive.seq;
-    /* a cursor from before what is kept, or from a future that a restore took back */
-    bool gone = !drive_row_follows(&tx->drive, p->since);
-    if (!gone && !(empty && may_wait))
-        err = read_page(p, tx);
-    meta->ops->rollback(tx);
-    if (gone) {
+    if (looked == GONE) {
         call_problem(c, 410, "changes-gone", "changes after %llu are not kept: begin afresh", (unsigned long long)p->since);
-    } else if (err) {
+    } else if (looked < 0) {
         buf_fini(&c->out);
-        call_errno(c, err, "the changes");
-    } else if (empty && may_wait) {
-        return false;
+        call_errno(c, looked, "the changes");
     } else {
         c->status = 200;
     }
-    return true;
 }
 
-static void answer_after_wait(void *arg)
+/* What the first has found out is true for all, but how much of it fits. */
+static int look_again(struct changes_page *p, const struct changes_page *first, int looked)
 {
-    struct changes_page *p = arg;
+    if (looked == 0 && p->limit != first->limit)
+        return look(p, false);
+    if (looked == 0)
+        buf_append(&p->call->out, first->call->out.data, first->call->out.len);
+    return looked;
+}
+
+static void finish(struct changes_page *p, int looked)
+{
     struct call *c = p->call;
-    answer(p, false);
+    answer(p, looked);
     free(p);
     call_finish(c);
+}
+
+static void answer_after_wait(struct waiter *all)
+{
+    struct changes_page *first = (struct changes_page *)all;
+    int looked = look(first, false);
+    for (struct waiter *w = all->next, *next; w; w = next) {
+        struct changes_page *p = (struct changes_page *)w;
+        next = w->next;
+        finish(p, look_again(p, first, looked));
+    }
+    finish(first, looked);
 }
 
 static enum call_state changes_get(struct call *c)
@@ -105,11 +130,14 @@ static enum call_state changes_get(struct call *c)
     if (!access_drive(c, call_query(c, "drive", NULL), ROLE_VIEWER, &drive))
         return CALL_DONE;
     p.drive = drive.id;
-    if (answer(&p, wait > 0))
+    int looked = look(&p, wait > 0);
+    if (looked != NOTHING_YET) {
+        answer(&p, looked);
         return CALL_DONE;
-    struct changes_page *waiting = mem_alloc(sizeof *waiting);
-    *waiting = p;
-    hub_wait(app_of(c)->hub, &p.drive, p.since, (unsigned)(wait < WAIT_MAX_S ? wait : WAIT_MAX_S) * 1000, answer_after_wait, waiting);
+    }
+    struct changes_page *waiting = mem_dup(&p, sizeof p);
+    waiting->waiter = (struct waiter){.drive = p.drive, .since = p.since, .fn = answer_after_wait};
+    hub_wait(app_of(c)->hub, &waiting->waiter, (unsigned)(wait < WAIT_MAX_S ? wait : WAIT_MAX_S) * 1000);
     return CALL_PENDING;
 }
 

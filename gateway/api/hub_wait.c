@@ -4,48 +4,60 @@
 #include "common/pool.h"
 #include "gateway/api/hub.h"
 
+#include <string.h>
+
 #define WATCH_ON_MS 30000 /* most ask again at once */
 
 struct waiting_drive { /* under the hub's lock */
     struct uuid drive;
-    struct wait *waits; /* at least one */
+    struct waiter *waits; /* at least one */
     UT_hash_handle hh;
 };
-struct wait {
-    uint64_t since;
-    int64_t deadline; /* boot ms */
-    void (*fn)(void *);
-    void *arg;
-    struct wait *prev, *next;
-};
 
-static void run_all(struct hub *h, struct wait *list)
+static int compare(const struct waiter *a, const struct waiter *b)
 {
-    for (struct wait *w = list, *next; w; w = next) {
+    int drives = memcmp(&a->drive, &b->drive, sizeof a->drive);
+    return drives ? drives : a->since < b->since ? -1 : a->since > b->since;
+}
+
+static void run_group(void *arg)
+{
+    struct waiter *all = arg;
+    all->fn(all);
+}
+
+/* Those for the same thing together. */
+static void run_all(struct hub *h, struct waiter *list)
+{
+    DL_SORT(list, compare);
+    for (struct waiter *first = list, *w = list, *next; w; w = next) {
         next = w->next;
-        pool_run(http_server_pool(h->app->server), w->fn, w->arg);
-        free(w);
+        if (next && compare(w, next) == 0)
+            continue;
+        w->next = NULL;
+        pool_run(http_server_pool(h->app->server), run_group, first);
+        first = next;
     }
 }
 
-static void put(struct hub *h, const struct uuid *drive, struct wait *w)
+static void put(struct hub *h, struct waiter *w)
 {
     struct waiting_drive *d;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-    HASH_FIND(hh, h->waiting, drive, sizeof *drive, d);
+    HASH_FIND(hh, h->waiting, &w->drive, sizeof w->drive, d);
     if (!d) {
         d = mem_alloc(sizeof *d);
-        d->drive = *drive;
+        d->drive = w->drive;
         HASH_ADD(hh, h->waiting, drive, sizeof d->drive, d);
     }
     DL_APPEND(d->waits, w);
     h->n_waits++;
 }
 
-/* Under lock. Those that began before `seq`, or whose time has come. */
-static void take(struct hub *h, struct waiting_drive *d, uint64_t seq, int64_t now, struct wait **ret)
+/* Under lock. Those whose `since` the drive has passed with `seq`, or whose time has come. */
+static void take(struct hub *h, struct waiting_drive *d, uint64_t seq, int64_t now, struct waiter **ret)
 {
-    struct wait *w, *next;
+    struct waiter *w, *next;
     DL_FOREACH_SAFE(d->waits, w, next) {
         if (w->deadline > now && w->since >= seq)
             continue;
@@ -59,9 +71,9 @@ static void take(struct hub *h, struct waiting_drive *d, uint64_t seq, int64_t n
     free(d);
 }
 
-static struct wait *take_passed(struct hub *h, const struct uuid *drive, uint64_t seq)
+static struct waiter *take_passed(struct hub *h, const struct uuid *drive, uint64_t seq)
 {
-    struct wait *taken = NULL;
+    struct waiter *taken = NULL;
     struct waiting_drive *d;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     HASH_FIND(hh, h->waiting, drive, sizeof *drive, d);
@@ -70,9 +82,9 @@ static struct wait *take_passed(struct hub *h, const struct uuid *drive, uint64_
     return taken;
 }
 
-static struct wait *take_late(struct hub *h, int64_t now)
+static struct waiter *take_late(struct hub *h, int64_t now)
 {
-    struct wait *taken = NULL;
+    struct waiter *taken = NULL;
     struct waiting_drive *d, *next;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
     HASH_ITER(hh, h->waiting, d, next)
@@ -107,28 +119,26 @@ bool waits_tick(struct hub *h, int64_t now)
 }
 
 /* What was committed between the caller's look and its place in the list would be missed: so it looks again once it is there. */
-void hub_wait(struct hub *h, const struct uuid *drive, uint64_t since, unsigned wait_ms, void (*fn)(void *), void *arg)
+void hub_wait(struct hub *h, struct waiter *w, unsigned wait_ms)
 {
-    struct wait *w = mem_alloc(sizeof *w);
-    *w = (struct wait){.since = since, .deadline = clock_boot_ms() + wait_ms, .fn = fn, .arg = arg};
-    put(h, drive, w);
-    feed_watch_for(h, drive, wait_ms + WATCH_ON_MS);
+    const struct uuid drive = w->drive;
+    const uint64_t since = w->since;
+    w->deadline = clock_boot_ms() + wait_ms;
+    put(h, w); /* it may be gone from here on */
+    feed_watch_for(h, &drive, wait_ms + WATCH_ON_MS);
     struct drive_row d;
-    if (h->app->meta->ops->drive_by_id(h->app->meta, drive, &d))
-        run_all(h, take_passed(h, drive, UINT64_MAX)); /* others of the drive look once too often */
+    if (h->app->meta->ops->drive_by_id(h->app->meta, &drive, &d))
+        run_all(h, take_passed(h, &drive, UINT64_MAX)); /* others of the drive look once too often */
     else if (d.seq > since)
-        run_all(h, take_passed(h, drive, d.seq));
+        run_all(h, take_passed(h, &drive, d.seq));
     else
         hub_post_tick(h);
 }
 
 void waits_free(struct hub *h)
 {
-    struct waiting_drive *d, *next_drive;
-    struct wait *w, *next;
-    HASH_ITER(hh, h->waiting, d, next_drive) {
-        DL_FOREACH_SAFE(d->waits, w, next)
-            free(w);
+    struct waiting_drive *d, *next;
+    HASH_ITER(hh, h->waiting, d, next) {
         HASH_DEL(h->waiting, d);
         free(d);
     }

@@ -2,6 +2,7 @@
 import threading
 import time
 
+from fsclient import Peer
 from test_files import delete, mkdir, move, put
 from test_versions_http import bring_back, restore
 
@@ -86,6 +87,27 @@ def test_waiting_ends_with_the_next_change(gateway):
     waiter.join(20)
     assert time.monotonic() - began < 15
     assert [c["path"] for c in answers[0]["changes"]] == ["/f"]
+
+
+def test_all_who_wait_are_answered_each_as_it_asked(gateway):
+    start = changes(gateway, 0)["next"]
+    answers = {}
+
+    def wait(limit):
+        answers[limit] = changes(gateway, start, wait=30, limit=limit % 3 + 1)
+    waiters = [threading.Thread(target=wait, args=(k,)) for k in range(12)]
+    for w in waiters:
+        w.start()
+    peer = Peer(gateway)
+    time.sleep(0.5)
+    made = peer.batch(*[peer.create(f"f{i}") for i in range(3)])
+    for w in waiters:
+        w.join(40)
+    for k, page in answers.items():
+        n = k % 3 + 1
+        assert [c["path"] for c in page["changes"]] == [f"/f{i}" for i in range(n)]
+        assert page["next"] == made[n - 1]["seq"] and page["more"] == (n < 3)
+    assert len(answers) == 12
 
 
 def test_waiting_ends_with_nothing(gateway):

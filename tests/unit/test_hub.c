@@ -79,6 +79,13 @@ static int drive_list(struct meta *m, const struct uuid *id, int (*each)(void *c
     return each(ctx, &d);
 }
 
+static int drive_by_id(struct meta *m, const struct uuid *id, struct drive_row *ret)
+{
+    (void)m, (void)id;
+    *ret = the_drive();
+    return 0;
+}
+
 static int member_role(struct meta *m, const struct uuid *id, const struct uuid *who, enum role *ret)
 {
     (void)m, (void)id, (void)who;
@@ -94,7 +101,7 @@ static int user_by_id(struct meta *m, const struct uuid *id, struct user_row *re
     return -ENOENT;
 }
 
-static const struct meta_ops ops = {.snapshot = snapshot, .rollback = rollback, .changes = changes, .member_list = member_list, .member_role = member_role, .drive_list = drive_list, .user_by_id = user_by_id};
+static const struct meta_ops ops = {.snapshot = snapshot, .rollback = rollback, .changes = changes, .member_list = member_list, .member_role = member_role, .drive_list = drive_list, .drive_by_id = drive_by_id, .user_by_id = user_by_id};
 
 /* ---- a hub with many listeners ---- */
 
@@ -218,10 +225,60 @@ static void who_hears_of_a_device_is_looked_up_once(void **state)
     on_loop(unsubscribe_all, NULL);
 }
 
+/* ---- long-polls ---- */
+
+static struct {
+    struct waiter all[USERS + 2];
+    atomic_uint calls, n;
+    sem_t over; /* a list was handed back */
+} polls;
+
+static void handed_back(struct waiter *all)
+{
+    polls.calls++;
+    for (struct waiter *w = all; w; w = w->next) {
+        assert_int_equal(w->since, all->since);
+        assert_true(uuid_equal(&w->drive, &all->drive));
+        polls.n++;
+    }
+    sem_post(&polls.over);
+}
+
+static void poll_from(unsigned i, const struct uuid *of, uint64_t since, unsigned ms)
+{
+    polls.all[i] = (struct waiter){.drive = *of, .since = since, .fn = handed_back};
+    hub_wait(g.app.hub, &polls.all[i], ms);
+}
+
+static void those_who_wait_for_the_same_are_told_together(void **state)
+{
+    (void)state;
+    static const struct uuid other = {.b = {8}};
+    polls.calls = polls.n = 0;
+    sem_init(&polls.over, 0, 0);
+    for (unsigned i = 0; i < USERS; i++)
+        poll_from(i, &drive, store.seq, 600000);
+    poll_from(USERS, &drive, store.seq + 1, 600000);
+    poll_from(USERS + 1, &other, store.seq, 600000);
+    commit();
+    sem_wait(&polls.over);
+    assert_int_equal(polls.calls, 1);
+    assert_int_equal(polls.n, USERS);
+    commit();
+    sem_wait(&polls.over);
+    assert_int_equal(polls.calls, 2); /* the one from the newer place */
+    assert_int_equal(polls.n, USERS + 1);
+    poll_from(0, &drive, store.seq, 0); /* its time is over at once */
+    sem_wait(&polls.over);
+    assert_int_equal(polls.n, USERS + 2);
+    assert_int_equal(g.app.hub->n_waits, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_is_looked_up_once_however_many_listen, setup, teardown),
+        cmocka_unit_test_setup_teardown(those_who_wait_for_the_same_are_told_together, setup, teardown),
         cmocka_unit_test_setup_teardown(who_hears_of_a_device_is_looked_up_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
