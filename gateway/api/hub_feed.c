@@ -35,7 +35,7 @@ struct feed {
     unsigned watched;  /* by how many subscriptions; */
     int64_t until;     /* and until then (boot ms) by those who ask again and again: as long it stays, with its place */
     bool wanted;       /* messages about it are asked for */
-    bool failed;       /* the drive could not be read: a round tries again */
+    bool failed;       /* the drive could not be read */
     int64_t looked;    /* boot ms */
     UT_hash_handle hh;
 };
@@ -249,10 +249,11 @@ static void say_conflict(struct hub *h, const struct uuid *drive, const struct c
     hub_notify_user(h, &c->user, message);
 }
 
-/* Under lock: nobody has anything more to do with it. */
+/* Under lock: nobody has anything more to do with it. What could not be read is tried again, by a round, or where there are none with the next commit. */
 static bool over(const struct feed *f)
 {
-    return !f->running && !f->watched && !f->wanted && f->until < clock_boot_ms();
+    bool owed = f->failed && !f->hub->remote;
+    return !f->running && !f->watched && !f->wanted && !owed && f->until < clock_boot_ms();
 }
 
 static void feed_free(struct feed *f)
@@ -343,9 +344,10 @@ static void feed_run(void *arg)
         pthread_mutex_lock(&h->lock);
         if (!err && (t.placed || t.look))
             feed_told(f, &t, told);
-        else if (err)
+        else if (err && f->to <= t.to)
             f->to = f->told; /* its place stays */
-        f->failed = err != 0;
+        if (t.look || t.since < t.to) /* else it was for conflicts alone */
+            f->failed = err != 0;
         pthread_mutex_unlock(&h->lock);
     }
 }

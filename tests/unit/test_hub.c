@@ -4,8 +4,10 @@
 #include "gateway/api/app.h"
 #include "gateway/api/hub.h"
 
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #define USERS 1000
 
@@ -15,6 +17,7 @@ static struct {
     struct meta meta;
     uint64_t seq;
     atomic_uint snapshots, pages, members, lists, others;
+    atomic_bool away;
 } store;
 static struct {
     struct fixture f;
@@ -38,6 +41,8 @@ static int snapshot(struct meta *m, const struct uuid *id, struct meta_tx **ret)
 {
     (void)id;
     store.snapshots++;
+    if (store.away)
+        return -EIO;
     *ret = mem_alloc(sizeof **ret);
     **ret = (struct meta_tx){.meta = m, .drive = the_drive()};
     return 0;
@@ -153,14 +158,15 @@ static void all_listen(enum topic topic)
     on_loop(subscribe_all, &topic);
 }
 
+static unsigned expected = 1;
 static void count_told(const void *ret)
 {
     unsigned *told = *(unsigned *const *)ret;
     for (unsigned i = 0; i < USERS; i++)
-        *told += g.conns[i].messages == 1;
+        *told += g.conns[i].messages == expected;
 }
 
-/* Until each has had one message. */
+/* Until each has had the messages that are expected. */
 static void wait_for_all(void)
 {
     for (unsigned told = 0, *at = &told; told < USERS;) {
@@ -210,6 +216,23 @@ static void a_change_is_looked_up_once_however_many_listen(void **state)
     assert_int_equal(store.members, 1);
     assert_true(store.others <= 1); /* the name of who did it */
     on_loop(unsubscribe_all, NULL);
+}
+
+static void what_could_not_be_read_is_told_with_the_next_change(void **state)
+{
+    (void)state;
+    expected = 2;
+    all_listen(TOPIC_FILE_CHANGES);
+    store.away = true;
+    commit();
+    while (store.snapshots == 0)
+        sched_yield();
+    usleep(10000); /* it is over with it, most likely */
+    store.away = false;
+    commit();
+    wait_for_all();
+    on_loop(unsubscribe_all, NULL);
+    expected = 1;
 }
 
 static void who_hears_of_a_device_is_looked_up_once(void **state)
@@ -279,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_is_looked_up_once_however_many_listen, setup, teardown),
         cmocka_unit_test_setup_teardown(those_who_wait_for_the_same_are_told_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_could_not_be_read_is_told_with_the_next_change, setup, teardown),
         cmocka_unit_test_setup_teardown(who_hears_of_a_device_is_looked_up_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
