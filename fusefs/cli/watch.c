@@ -57,25 +57,20 @@ static int poll_changes(struct remote *r, const char *drive, uint64_t *since, bo
 
 static int watch(struct remote *r, const char *drive, bool has_since, uint64_t since, bool json)
 {
-    int err = has_since ? 0 : newest_seq(r, drive, &since);
-    if (err == -ENOENT)
-        return cli_fail("you have no drive \"%s\": \"cairn drives\" lists them.", cli_name(drive));
     struct remote_wait w = {.timeout_ms = 60000};
     for (;;) { /* Ctrl-C ends the process */
-        if (!err)
-            err = poll_changes(r, drive, &since, json);
+        int err = has_since ? poll_changes(r, drive, &since, json) : newest_seq(r, drive, &since);
         if (!err) {
+            has_since = true;
             w = (struct remote_wait){.timeout_ms = 60000};
-            continue;
-        }
-        if (err == -EPIPE)
+        } else if (err == -EPIPE) {
             return CLI_FAILED;
-        if (err == -ESTALE) {
+        } else if (err == -ENOENT && !has_since) {
+            return cli_fail("you have no drive \"%s\": \"cairn drives\" lists them.", cli_name(drive));
+        } else if (err == -ESTALE) {
             cli_note("Changes before now are no longer kept; watching goes on from here.");
-            err = newest_seq(r, drive, &since);
-        } else if (remote_wait(&w, err)) {
-            err = 0;
-        } else {
+            has_since = false;
+        } else if (!remote_wait(&w, err)) {
             return cli_fail_remote(r, err, "the changes of %s cannot be read", cli_name(drive));
         }
     }

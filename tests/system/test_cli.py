@@ -1,5 +1,7 @@
 """The command line against a running gateway: sign in, put, get, look around, go on after an interruption."""
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -7,6 +9,7 @@ import signal
 import stat
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -230,23 +233,45 @@ def test_get_goes_on_where_it_stopped(cli, folder):
     assert read(f"{folder}/out") == data
 
 
-def test_watch_tells_what_happens(cli, folder):
+@contextlib.contextmanager
+def watching(cli):
+    """A `cairn watch` of `home`, and the lines that it has printed."""
     lines = []
     running = cli.start("watch", "home", "--json")
     reader = threading.Thread(target=lambda: lines.extend(iter(running.stdout.readline, b"")), daemon=True)
     reader.start()
-    n = 0
+    try:
+        yield lines
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(30)
+        reader.join(30)
 
-    def seen():  # it says nothing of what was before it began
-        nonlocal n
-        n += 1
-        cli("mkdir", f"home:/dir-{n}")
+
+def until_seen(cli, lines):
+    """Makes changes until one is told."""
+    numbers = itertools.count()
+
+    def seen():
+        cli("mkdir", f"home:/dir-{next(numbers)}")
         return any(json.loads(line)["path"].startswith("/dir-") for line in list(lines))
-    wait_for(seen, "a change")
-    running.send_signal(signal.SIGINT)
-    running.wait(5)
-    reader.join(5)
+    wait_for(seen, "a change", 60)
+
+
+def test_watch_tells_what_happens(cli):
+    with watching(cli) as lines:
+        until_seen(cli, lines)
     assert json.loads(lines[0])["kind"] == "created"
+
+
+def test_watch_waits_for_a_gateway_and_tells_nothing_of_before(cli, gateway):
+    cli("mkdir", "home:/before")
+    gateway.kill()
+    with watching(cli) as lines:
+        time.sleep(1)  # it has asked in vain
+        gateway.start()
+        until_seen(cli, lines)
+    assert json.loads(lines[0])["path"].startswith("/dir-")
 
 
 def test_what_goes_wrong_is_said(cli, folder, gateway):
