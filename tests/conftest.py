@@ -63,7 +63,7 @@ ONCE = {
     "test_behind_nginx": "starts a cluster", "test_between_gateways": "starts several gateways on PostgreSQL", "test_break": "breaks the disk under SQLite", "test_broker": "starts RabbitMQ", "test_cluster": "starts clusters",
     "test_deploy": "reads files", "test_docs": "reads files", "test_failover": "starts PostgreSQL and a replica", "test_gateways": "starts several gateways on PostgreSQL",
     "test_load": "a bench of the embedded gateway", "test_outages": "starts a cluster",
-    "test_push_gateways": "starts several gateways on PostgreSQL", "test_redis_gone": "starts Redis", "test_resume": "counts chunks at the gateway; system/test_direct_uploads: at the store", "test_servers": "starts servers", "test_shards": "starts shards", "test_topologies": "starts servers", "test_up": "starts an embedded gateway",
+    "test_push_gateways": "starts several gateways on PostgreSQL", "test_redis_gone": "starts Redis", "test_resume": "counts chunks at the gateway; system/test_direct_uploads: at the store", "test_servers": "starts servers", "test_shard_away": "starts PostgreSQL", "test_shards": "starts shards", "test_topologies": "starts servers", "test_up": "starts an embedded gateway",
     "test_workers": "starts PostgreSQL",
 }
 

@@ -48,6 +48,7 @@ const char *cli_name(const char *name);
 const char *cli_size(uint64_t bytes, char ret[32]); /* "1.5 GiB" */
 const char *cli_text(const json_t *o, const char *key); /* "" where it is not a string */
 uint64_t cli_number(const json_t *o, const char *key);  /* 0 where it is none */
+bool cli_is_away(const json_t *drive);                  /* one of GET /drives, whose database cannot be reached */
 
 /* ---- connect.c ---- */
 #define CLI_URL_MAX 1024

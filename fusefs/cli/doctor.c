@@ -79,6 +79,17 @@ static void examine_clock(struct examination *x, const json_t *headers)
         found(x, true, "clock", "agrees with the gateway's");
 }
 
+static void examine_drives(struct examination *x, const json_t *drives)
+{
+    size_t n = json_array_size(drives), away = 0;
+    for (size_t i = 0; i < n; i++)
+        away += cli_is_away(json_array_get(drives, i));
+    if (away)
+        found(x, false, "access", "%zu of your %zu drive(s) cannot be reached by the gateway", away, n);
+    else
+        found(x, true, "access", "you may use %zu drive(s)", n);
+}
+
 static void examine_gateway(struct examination *x, const char *url)
 {
     CLEANUP(cli_login_fini) struct cli_login l = {0};
@@ -102,7 +113,7 @@ static void examine_gateway(struct examination *x, const char *url)
     if (err)
         found(x, false, "access", "your drives cannot be listed: %s", remote_problem()->detail[0] ? remote_problem()->detail : strerror(-err));
     else
-        found(x, true, "access", "you may use %zu drive(s)", json_array_size(json_object_get(drives, "drives")));
+        examine_drives(x, json_object_get(drives, "drives"));
     remote_free(r);
 }
 

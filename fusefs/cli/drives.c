@@ -24,7 +24,7 @@ static int run(const struct verb *self, int argc, char **argv)
             const json_t *d = json_array_get(drives, i);
             char used[32], quota[32];
             bool limited = cli_number(d, "quota") > 0;
-            printf("%-24s %-7s %10s%s%s\n", cli_name(cli_text(d, "name")), cli_name(cli_text(d, "role")), cli_size(cli_number(d, "used"), used),
+            printf("%-24s %-7s %10s%s%s\n", cli_name(cli_text(d, "name")), cli_name(cli_text(d, "role")), cli_is_away(d) ? "away" : cli_size(cli_number(d, "used"), used),
                    limited ? " of " : "", limited ? cli_size(cli_number(d, "quota"), quota) : "");
         }
         status = cli_finish_output();

@@ -101,6 +101,11 @@ const char *cli_text(const json_t *o, const char *key)
     return text;
 }
 
+bool cli_is_away(const json_t *drive)
+{
+    return json_is_true(json_object_get(drive, "away"));
+}
+
 uint64_t cli_number(const json_t *o, const char *key)
 {
     uint64_t n = 0;

@@ -29,7 +29,7 @@ static int newest_seq(struct remote *r, const char *drive, uint64_t *ret)
         const json_t *d = json_array_get(drives, i);
         if (strcmp(cli_text(d, "id"), drive) == 0 || strcmp(cli_text(d, "name"), drive) == 0) {
             *ret = cli_number(d, "seq");
-            return 0;
+            return cli_is_away(d) ? -EHOSTUNREACH : 0;
         }
     }
     return err ? err : -ENOENT;

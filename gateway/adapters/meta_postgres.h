@@ -74,6 +74,7 @@ void pg_tx_begin(struct pg_conn *c);
 int pg_tx_end(struct pg_conn *c, int err);
 
 /* ---- meta_postgres_shards.c ---- */
+#define SHARD_MAIN "main" /* the catalogue's own database */
 int pg_shards_open(const char *url, struct pg_shards **ret); /* finds the others in the catalogue, and migrates each */
 void pg_shards_free(struct pg_shards *s);
 struct pg_pool *pg_shards_catalogue(struct pg_shards *s);

@@ -26,6 +26,7 @@ void pg_get_drive(struct pg_query *q, struct drive_row *ret)
     ret->last_time = pg_int(q);
     ret->prior_end = pg_int(q);
     ret->role = ROLE_NONE;
+    ret->away = false;
 }
 
 /* ---- making one ---- */
@@ -108,7 +109,7 @@ int postgres_drive_by_id(struct meta *m, const struct uuid *id, struct drive_row
 /* Drives that the catalogue has named, to be filled in from the shards where it says they are: a move that was broken off may have left rows in another. */
 struct found {
     struct found_drive {
-        struct drive_row row; /* root 0: not found there */
+        struct drive_row row; /* root 0: not found there; away: where it may be could not be looked at */
         char shard[64], moving_to[64]; /* "": it is not */
     } *drives;
     size_t n;
@@ -194,6 +195,12 @@ static int fill_from(struct meta *m, const char *shard, const char *sql, struct 
     return err;
 }
 
+static void mark_away(struct found *f, const char *shard)
+{
+    for (size_t i = 0; i < f->n; i++)
+        f->drives[i].row.away |= !f->drives[i].row.root && strcmp(f->drives[i].shard, shard) == 0;
+}
+
 static bool is_first_of_shard(const struct found *f, size_t i)
 {
     for (size_t k = 0; k < i; k++)
@@ -215,6 +222,7 @@ static int fill_moving(struct meta *m, struct found *f)
         int failed = fill_from(m, d->shard, in_use, &one);
         if (!failed && !d->row.root)
             failed = fill_from(m, d->shard, arriving, &one);
+        d->row.away |= failed != 0;
         err = failed ? failed : err;
     }
     return err;
@@ -226,19 +234,30 @@ static int fill(struct meta *m, struct found *f)
     int err = 0;
     for (size_t i = 0; i < f->n; i++) {
         int failed = is_first_of_shard(f, i) ? fill_from(m, f->drives[i].shard, in_use, f) : 0;
+        if (failed)
+            mark_away(f, f->drives[i].shard);
         err = failed ? failed : err;
     }
     int failed = fill_moving(m, f);
     return failed ? failed : err;
 }
 
-static int call_filled(const struct found *f, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
+static int call_filled(const struct found *f, bool away_too, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
 {
     int err = 0;
     for (size_t i = 0; i < f->n && !err; i++)
-        if (f->drives[i].row.root)
+        if (f->drives[i].row.root || (away_too && f->drives[i].row.away))
             err = each(ctx, &f->drives[i].row);
     return err;
+}
+
+/* Not where the catalogue has just gone as well. */
+static bool others_alone_are_away(const struct found *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (f->drives[i].row.away && strcmp(f->drives[i].shard, SHARD_MAIN) == 0)
+            return false;
+    return true;
 }
 
 int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
@@ -247,7 +266,9 @@ int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(voi
     int err = find_memberships(m, user, &f);
     if (!err)
         err = fill(m, &f);
-    return err ? err : call_filled(&f, each, ctx);
+    if ((err == -EHOSTUNREACH || err == -ETIMEDOUT) && others_alone_are_away(&f))
+        err = 0;
+    return err ? err : call_filled(&f, true, each, ctx);
 }
 
 int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct drive_row *d), void *ctx)
@@ -263,7 +284,7 @@ int postgres_drives_each(struct meta *m, int (*each)(void *ctx, const struct dri
         int failed = err ? 0 : fill(m, &f);
         away = failed ? failed : away;
         if (!err)
-            err = call_filled(&f, each, ctx);
+            err = call_filled(&f, false, each, ctx);
         if (err)
             return err;
     }

@@ -12,7 +12,6 @@
 #include <time.h>
 #include <uthash.h>
 
-#define MAIN "main"
 #define SHARDS_MAX 1024
 #define ADDING_MS 200  /* who needs a shard that another thread is connecting to waits so long */
 #define READ_MS 1000
@@ -125,7 +124,7 @@ int pg_shards_open(const char *url, struct pg_shards **ret)
     struct pg_shards *s = mem_alloc(sizeof *s);
     pthread_mutex_init(&s->adding, NULL);
     pthread_mutex_init(&s->lock, NULL);
-    add(s, MAIN, url);
+    add(s, SHARD_MAIN, url);
     int err = postgres_migrate(pg_shards_catalogue(s));
     if (!err)
         err = read_shards(s);
@@ -195,7 +194,7 @@ struct pg_pool *pg_shards_named(struct pg_shards *s, const char *name)
 
 int postgres_shard_add(struct meta *m, const char *name, const char *url)
 {
-    if (strcmp(name, MAIN) == 0)
+    if (strcmp(name, SHARD_MAIN) == 0)
         return -EEXIST;
     struct pg_pool *pool = pg_pool_new(url);
     int err = postgres_migrate(pool);
@@ -214,7 +213,7 @@ int postgres_shard_list(struct meta *m, int (*each)(void *ctx, const char *name,
     PG_CATALOGUE(c, m);
     PG_QUERY(q, c,
              "SELECT s.name, s.url, (SELECT count(*) FROM placement p WHERE p.shard = s.name) "
-             "FROM (SELECT '" MAIN "' COLLATE \"C\" AS name, NULL AS url UNION ALL SELECT name, url FROM shard) s ORDER BY s.url IS NOT NULL, s.name");
+             "FROM (SELECT '" SHARD_MAIN "' COLLATE \"C\" AS name, NULL AS url UNION ALL SELECT name, url FROM shard) s ORDER BY s.url IS NOT NULL, s.name");
     int err;
     while ((err = pg_step(&q)) == 1) {
         char name[64];
@@ -337,7 +336,7 @@ static int choose(struct pg_shards *s, const struct uuid *owner, char ret_name[6
     int err;
     CLEANUP(postgres_scope_end) struct pg_conn *c = pg_conn_get(pg_shards_catalogue(s), &err);
     PG_QUERY(q, c,
-             "SELECT s.name FROM (SELECT '" MAIN "' COLLATE \"C\" AS name UNION ALL SELECT name FROM shard) s "
+             "SELECT s.name FROM (SELECT '" SHARD_MAIN "' COLLATE \"C\" AS name UNION ALL SELECT name FROM shard) s "
              "ORDER BY EXISTS (SELECT 1 FROM placement p WHERE p.owner = $1 AND p.shard = s.name) DESC, "
              "(SELECT count(*) FROM (SELECT 1 FROM placement p WHERE p.shard = s.name LIMIT 1000) counted), hashtextextended(s.name || $1::uuid::text, 0) LIMIT 1");
     pg_put_id(&q, owner);
@@ -349,7 +348,7 @@ static int choose(struct pg_shards *s, const struct uuid *owner, char ret_name[6
 
 int pg_shards_place(struct pg_shards *s, const struct uuid *owner, char ret_name[64], struct pg_pool **ret)
 {
-    strcpy(ret_name, MAIN);
+    strcpy(ret_name, SHARD_MAIN);
     int err = choose(s, owner, ret_name);
     if (err)
         return err;

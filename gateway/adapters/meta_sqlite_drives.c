@@ -24,6 +24,7 @@ void get_drive(struct query *q, struct drive_row *ret)
     ret->last_time = get_int(q);
     ret->prior_end = get_int(q);
     ret->role = ROLE_NONE;
+    ret->away = false;
 }
 
 int sqlite_drive(struct conn *c, const struct uuid *id, struct drive_row *ret)

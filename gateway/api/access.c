@@ -63,7 +63,7 @@ static int find_drive(struct meta *m, const struct uuid *user, const char *drive
     }
     struct named want = {.name = drive, .ret = ret};
     int err = m->ops->drive_list(m, user, match_name, &want);
-    return err ? err : want.n == 0 ? -ENOENT : want.n > 1 ? -ENOTUNIQ : 0;
+    return err ? err : want.n == 0 ? -ENOENT : want.n > 1 ? -ENOTUNIQ : ret->away ? -EHOSTUNREACH : 0;
 }
 
 bool access_drive(struct call *c, const char *drive, enum role least, struct drive_row *ret)

@@ -11,8 +11,9 @@ static int list_drive(void *ctx, const struct drive_row *d)
 {
     char id[UUID_TEXT];
     uuid_text(&d->id, id);
-    json_array_append_new(ctx, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I}", "id", id, "name", d->name, "role", role_name(d->role), "used", (json_int_t)d->used,
-                                         "quota", (json_int_t)d->quota, "seq", (json_int_t)d->seq));
+    json_t *o = json_pack("{s:s,s:s,s:s}", "id", id, "name", d->name, "role", role_name(d->role));
+    json_object_update_new(o, d->away ? json_pack("{s:b}", "away", 1) : json_pack("{s:I,s:I,s:I}", "used", (json_int_t)d->used, "quota", (json_int_t)d->quota, "seq", (json_int_t)d->seq));
+    json_array_append_new(ctx, o);
     return 0;
 }
 

@@ -100,6 +100,8 @@ struct drive_list {
 static int watch_one(void *ctx, const struct drive_row *d)
 {
     struct drive_list *l = ctx;
+    if (d->away)
+        return -EHOSTUNREACH;
     feed_watch(l->hub, d);
     l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
     l->ids[l->n++] = d->id;

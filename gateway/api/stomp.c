@@ -245,6 +245,8 @@ static void watch_changes(void *arg)
     const struct uuid *user = &l->conn->who.user;
     if (l->drive)
         l->err = app->meta->ops->drive_list(app->meta, user, match_drive, l);
+    if (l->err >= 0 && l->matches == 1 && l->found.away)
+        l->err = -EHOSTUNREACH;
     if (l->err >= 0 && (!l->drive || l->matches == 1)) {
         l->err = remote_watch(h, user, l->drive ? &l->found : NULL);
         l->watching = l->err == 0;

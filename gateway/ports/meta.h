@@ -51,6 +51,7 @@ struct drive_row {
     int64_t last_time;   /* the newest time given in this drive: times never run backwards */
     uint64_t prior_end;  /* the last seq of the generation before that of seq; 0: there was none */
     enum role role;      /* of the user it was listed for */
+    bool away;           /* only in a user's list: its shard cannot be reached, and but id, name and role nothing is known */
 };
 
 /* Whether a cursor can be gone on from: what came after it is kept, and it is of this history. A generation that ended early leaves cursors from beyond its end behind;
@@ -198,7 +199,7 @@ struct meta_ops {
        -EEXIST: the owner has one of that name. */
     int (*drive_add)(struct meta *m, const struct drive_row *d);
     int (*drive_by_id)(struct meta *m, const struct uuid *id, struct drive_row *ret);
-    /* Those the user is a member of, with `role`. */
+    /* Those the user is a member of, with `role`; those in a shard that cannot be reached too, as `away`. */
     int (*drive_list)(struct meta *m, const struct uuid *user,
                       int (*each)(void *ctx, const struct drive_row *d), void *ctx);
     int (*drive_rename)(struct meta *m, const struct uuid *id, const char *name);

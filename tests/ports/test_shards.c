@@ -209,6 +209,43 @@ static void one_that_is_away_keeps_the_others_from_nothing(void **state)
     three_fini(&t);
 }
 
+struct listed {
+    struct uuid id;
+    bool away;
+    enum role role;
+    int n; /* which one it is of the list, from 1; 0: it is not there */
+    int all;
+};
+
+static int look_for(void *ctx, const struct drive_row *d)
+{
+    struct listed *l = ctx;
+    l->all++;
+    if (!uuid_equal(&d->id, &l->id))
+        return 0;
+    l->n = l->all;
+    l->away = d->away;
+    l->role = d->role;
+    assert_string_equal(d->name, "theirs");
+    return 0;
+}
+
+static void one_that_is_away_is_listed_as_such(void **state)
+{
+    struct three t;
+    struct fixture *f = *state;
+    three_init(&t, f);
+    assert_int_equal(CALL(f, member_set, &t.in_two.id, &f->user.id, ROLE_EDITOR), 0);
+    assert_int_equal(CALL(f, member_set, &t.in_three.id, &f->user.id, ROLE_VIEWER), 0);
+    take_away(f, &t.t.second);
+    struct listed two = {.id = t.in_two.id}, three = {.id = t.in_three.id};
+    assert_int_equal(CALL(f, drive_list, &f->user.id, look_for, &two), 0);
+    assert_int_equal(CALL(f, drive_list, &f->user.id, look_for, &three), 0);
+    assert_true(two.n && two.all == 3 && two.away && two.role == ROLE_EDITOR);
+    assert_true(three.n && three.all == 3 && !three.away && three.role == ROLE_VIEWER);
+    three_fini(&t);
+}
+
 static void rows_of_drives_everywhere_are_removed_at_once(void **state)
 {
     struct two t;
@@ -589,6 +626,7 @@ int main(void)
         TEST(an_owners_drives_stay_together),
         TEST(what_a_broken_move_left_is_not_seen),
         TEST(one_that_is_away_keeps_the_others_from_nothing),
+        TEST(one_that_is_away_is_listed_as_such),
         TEST(rows_of_drives_everywhere_are_removed_at_once),
         TEST(an_upload_is_found_in_a_shard_that_is_new),
         TEST(who_could_not_be_heard_is_not_taken_for_dead),
