@@ -1,6 +1,8 @@
 #include "common/url.h"
 #include "common/mem.h"
+#include "common/number.h"
 
+#include <ctype.h>
 #include <string.h>
 
 char *url_shown(const char *url)
@@ -40,4 +42,45 @@ ssize_t url_decode(const char *p, size_t n, char *ret)
     }
     ret[len] = 0;
     return (ssize_t)len;
+}
+
+/* HOST, HOST:PORT, [IPv6] or [IPv6]:PORT. */
+static bool parse_address(char *text, uint64_t port, struct url_address *ret)
+{
+    bool literal = text[0] == '[';
+    char *host = literal ? text + 1 : text, *rest = host + strcspn(host, literal ? "]" : ":");
+    if (literal && *rest == ']')
+        *rest++ = '\0';
+    else if (literal)
+        return false;
+    if (*rest == ':') {
+        *rest++ = '\0';
+        if (!number_parse(rest, 1, 65535, &port))
+            return false;
+    } else if (*rest) {
+        return false;
+    }
+    size_t n = strlen(host);
+    if (n == 0 || n >= sizeof ret->host)
+        return false;
+    for (const char *p = host; *p; p++)
+        if (literal ? !isxdigit((unsigned char)*p) && !strchr(":.", *p) : !isalnum((unsigned char)*p) && !strchr(".-_", *p))
+            return false;
+    memcpy(ret->host, host, n + 1);
+    ret->port = (uint16_t)port;
+    return true;
+}
+
+size_t url_addresses(char *text, uint16_t default_port, struct url_address *ret, size_t max)
+{
+    size_t n = 0;
+    for (char *next; text; text = next) {
+        next = strchr(text, ',');
+        if (next)
+            *next++ = '\0';
+        if (n == max || !parse_address(text, default_port, &ret[n]))
+            return 0;
+        n++;
+    }
+    return n;
 }

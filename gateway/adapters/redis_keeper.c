@@ -15,7 +15,7 @@
 /* ---- one node ---- */
 
 /* Some of the addresses of a name; each is tried. Blocks for as long as the resolver does. */
-static redisContext *connect_name(const struct redis_url *url, const struct redis_address *at, char numeric[NI_MAXHOST], char why[160])
+static redisContext *connect_name(const struct redis_url *url, const struct url_address *at, char numeric[NI_MAXHOST], char why[160])
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
     redisContext *ctx = NULL;
@@ -102,7 +102,7 @@ static bool take_range(struct redis_net *net, const redisReply *r, const struct 
     long long first = r->element[0]->integer, last = r->element[1]->integer;
     if (first < 0 || last >= REDIS_SLOTS || owner->type != REDIS_REPLY_ARRAY || owner->elements < 2 || !is_int(owner->element[1]))
         return false;
-    struct redis_address at = {.port = (uint16_t)owner->element[1]->integer};
+    struct url_address at = {.port = (uint16_t)owner->element[1]->integer};
     const char *host = owner->element[0]->type == REDIS_REPLY_STRING ? owner->element[0]->str : "";
     if (strlen(host) >= sizeof at.host)
         return false;

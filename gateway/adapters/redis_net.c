@@ -29,7 +29,7 @@ unsigned redis_slot(const char *key)
     return crc % REDIS_SLOTS;
 }
 
-struct redis_node *redis_node_at(struct redis_net *net, const struct redis_address *at, uint16_t *ret_index)
+struct redis_node *redis_node_at(struct redis_net *net, const struct url_address *at, uint16_t *ret_index)
 {
     for (unsigned i = 0; i < net->n_nodes; i++)
         if (net->nodes[i]->at.port == at->port && strcmp(net->nodes[i]->at.host, at->host) == 0) {

@@ -4,22 +4,18 @@
    node about once a second, resolves its name, tries those that are away again, and learns which node serves which hash slots. */
 #ifndef CAIRN_GATEWAY_ADAPTERS_REDIS_NET_H
 #define CAIRN_GATEWAY_ADAPTERS_REDIS_NET_H
+#include "common/url.h"
 #include "gateway/ports/cache.h"
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define REDIS_HOST_MAX 256
 #define REDIS_SEEDS_MAX 32
-struct redis_address {
-    char host[REDIS_HOST_MAX]; /* IPv6 without brackets */
-    uint16_t port;
-};
 struct redis_url {
     char *text; /* what user and password point into */
     char *user, *password; /* NULL none */
     unsigned db;
-    struct redis_address at[REDIS_SEEDS_MAX];
+    struct url_address at[REDIS_SEEDS_MAX];
     size_t n;
 };
 /* NULL and *ret filled, or what the URL should be: a static text, and nothing to free. */

@@ -13,7 +13,7 @@
 #define NO_NODE UINT16_MAX
 
 struct redis_node { /* never freed before the net */
-    struct redis_address at;
+    struct url_address at;
     bool seed; /* named by the URL */
     /* under net->lock */
     char numeric[NI_MAXHOST]; /* "" until the name was resolved */
@@ -44,7 +44,7 @@ struct redis_net {
 
 /* ---- redis_net.c ---- */
 /* The node of this address, made where it is new; NULL where there are too many. Called with the lock held. */
-struct redis_node *redis_node_at(struct redis_net *net, const struct redis_address *at, uint16_t *ret_index);
+struct redis_node *redis_node_at(struct redis_net *net, const struct url_address *at, uint16_t *ret_index);
 /* Who has the key; NULL: nobody that is there. */
 struct redis_node *redis_route(struct redis_net *net, const char *key);
 /* Connects, logs in, chooses the database. NULL with *ret_why filled. Blocks up to a few times ms. */

@@ -80,7 +80,7 @@ static bool begins(const redisReply *r, const char *word)
 /* "MOVED 3999 127.0.0.1:6381", "ASK 3999 …": the node; host empty: the one that answered. NULL: not understood. */
 static struct redis_node *redirect(struct redis_net *net, const redisReply *r, const struct redis_node *from, bool moved)
 {
-    struct redis_address at = {0};
+    struct url_address at = {0};
     char *end;
     const char *slot_text = strchr(r->str, ' '), *where = slot_text ? strchr(slot_text + 1, ' ') : NULL, *colon = where ? strrchr(where, ':') : NULL;
     if (!colon || (size_t)(colon - where - 1) >= sizeof at.host)
@@ -91,7 +91,7 @@ static struct redis_node *redirect(struct redis_net *net, const redisReply *r, c
     at.port = (uint16_t)port;
     memcpy(at.host, where + 1, (size_t)(colon - where - 1));
     if (!at.host[0])
-        at = (struct redis_address){.port = at.port};
+        at = (struct url_address){.port = at.port};
     uint16_t index;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&net->lock);
     if (!at.host[0])

@@ -1,10 +1,8 @@
 /* redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DB] */
 #include "common/mem.h"
 #include "common/number.h"
-#include "common/url.h"
 #include "gateway/adapters/redis_net.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,47 +27,6 @@ static bool parse_user(char *text, struct redis_url *u)
     return decode(u->password) && (!u->user || decode(u->user));
 }
 
-/* HOST, HOST:PORT, [IPv6] or [IPv6]:PORT. */
-static bool parse_address(char *text, struct redis_address *ret)
-{
-    bool literal = text[0] == '[';
-    char *host = literal ? text + 1 : text, *rest = host + strcspn(host, literal ? "]" : ":");
-    uint64_t port = PORT_DEFAULT;
-    if (literal && *rest == ']')
-        *rest++ = '\0';
-    else if (literal)
-        return false;
-    if (*rest == ':') {
-        *rest++ = '\0';
-        if (!number_parse(rest, 1, 65535, &port))
-            return false;
-    } else if (*rest) {
-        return false;
-    }
-    size_t n = strlen(host);
-    if (n == 0 || n >= sizeof ret->host)
-        return false;
-    for (const char *p = host; *p; p++)
-        if (literal ? !isxdigit((unsigned char)*p) && !strchr(":.", *p) : !isalnum((unsigned char)*p) && !strchr(".-_", *p))
-            return false;
-    memcpy(ret->host, host, n + 1);
-    ret->port = (uint16_t)port;
-    return true;
-}
-
-static bool parse_addresses(char *text, struct redis_url *u)
-{
-    for (char *next; text; text = next) {
-        next = strchr(text, ',');
-        if (next)
-            *next++ = '\0';
-        if (u->n == REDIS_SEEDS_MAX || !parse_address(text, &u->at[u->n]))
-            return false;
-        u->n++;
-    }
-    return true;
-}
-
 static const char *parse(char *text, struct redis_url *u)
 {
     char *at = strrchr(text, '@'), *hosts = at ? at + 1 : text, *slash = strchr(hosts, '/');
@@ -84,7 +41,8 @@ static const char *parse(char *text, struct redis_url *u)
         if (!parse_user(text, u))
             return "must have USER:PASSWORD or :PASSWORD before @, percent-encoded where it has @ : / or %";
     }
-    return parse_addresses(hosts, u) ? NULL : "must be redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]";
+    u->n = url_addresses(hosts, PORT_DEFAULT, u->at, REDIS_SEEDS_MAX);
+    return u->n ? NULL : "must be redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]";
 }
 
 const char *redis_url_parse(const char *url, struct redis_url *ret)
