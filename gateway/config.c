@@ -175,7 +175,7 @@ static const struct option {
     {"meta", "URL", FIELD(meta), take_meta, NEEDS_META, false, "metadata: sqlite:PATH or postgres://USER:PASSWORD@HOST[:PORT]/DATABASE"},
     {"objects", "URL", FIELD(objects), take_objects, NEEDS_STORES | VERB_ADMIN, false, "chunks: file:DIR or s3://BUCKET?endpoint=URL"},
     {"cache", "URL", FIELD(cache), take_cache, NEEDS_STORES, false, "shared cache: memory: (the default) or redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DB]"},
-    {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][/VHOST]"},
+    {"events", "URL", FIELD(events), take_events, NEEDS_STORES, false, "messages: memory: (the default) or amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]...][/VHOST]"},
     {"scanner", "URL", FIELD(scanner), take_scanner, NEEDS_STORES, false, "virus scanner: clamd:unix:PATH, clamd://HOST[:PORT], or none (the default)"},
     {"listen", "ADDR:PORT", FIELD(listen), take_listen, VERB_SERVE | VERB_WORKER | VERB_CONFIG_CHECK, false, "where to listen; 127.0.0.1:8080 by default (a worker: nowhere), port 0 picks a free one"},
     {"workers", "N", FIELD(workers), take_workers, VERB_SERVE | VERB_CONFIG_CHECK, false, "processes on this port; 1 by default, and the most with SQLite"},

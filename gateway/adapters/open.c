@@ -95,7 +95,7 @@ const char *events_url_wrong(const char *url)
     if (after_scheme(url, "memory:"))
         return NULL;
     if (!after_scheme(url, "amqp://") && !after_scheme(url, "amqps://"))
-        return "must be memory: or amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]";
+        return "must be memory: or amqp://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/VHOST]";
     const char *wrong = rabbit_url_parse(url, &u);
     if (!wrong)
         rabbit_url_fini(&u);

@@ -5,6 +5,7 @@
    belong to one thread: others put what is to be done into lists and wake it. */
 #ifndef CAIRN_GATEWAY_ADAPTERS_RABBIT_H
 #define CAIRN_GATEWAY_ADAPTERS_RABBIT_H
+#include "common/url.h"
 #include "common/uuid.h"
 #include "gateway/ports/events.h"
 #include <amqp.h>
@@ -16,9 +17,13 @@
 #define RABBIT_ATTEMPTS_MAX 12
 
 /* ---- rabbit_url.c ---- */
+#define RABBIT_HOSTS_MAX 16
 struct rabbit_url {
-    char *text;                       /* what `at` points into */
-    struct amqp_connection_info at;
+    char *text; /* what user, password and vhost point into */
+    const char *user, *password, *vhost;
+    bool tls;
+    struct url_address at[RABBIT_HOSTS_MAX]; /* nodes of one cluster */
+    size_t n;
     bool quorum;
     unsigned attempts, backoff_ms;
 };

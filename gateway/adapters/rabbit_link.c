@@ -1,4 +1,6 @@
-/* One connection to RabbitMQ, and the thread that owns it: it connects, serves until something breaks, and tries again with growing, random pauses. */
+/* One connection to RabbitMQ, and the thread that owns it: it connects, serves until something breaks, and goes on with the next node; after each round through all of
+   them there is a pause, which grows and is random. The order of the nodes is random too, and each link's own: links are spread over the cluster, and those of a node that
+   died are spread over the others. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -30,7 +32,10 @@ struct rabbit_link {
     pthread_t thread;
     int wake_fd;
     atomic_bool up, ending;
-    bool told_away; /* the thread's: what has been logged */
+    /* the thread's */
+    size_t order[RABBIT_HOSTS_MAX], turn;
+    bool told[RABBIT_HOSTS_MAX]; /* in that order: that it is away has been logged */
+    bool away;                   /* the connection was lost, or a node could not be reached: to be told when it is back */
 };
 
 /* ---- errors ---- */
@@ -81,7 +86,7 @@ int rabbit_closing(const amqp_frame_t *f, const char *what)
 
 static amqp_socket_t *new_socket(amqp_connection_state_t c, const struct rabbit_url *u)
 {
-    if (!u->at.ssl)
+    if (!u->tls)
         return amqp_tcp_socket_new(c);
     amqp_socket_t *s = amqp_ssl_socket_new(c);
     if (s && amqp_ssl_socket_set_cacert(s, CERTIFICATES) != AMQP_STATUS_OK)
@@ -89,31 +94,36 @@ static amqp_socket_t *new_socket(amqp_connection_state_t c, const struct rabbit_
     return s;
 }
 
-static int log_in(amqp_connection_state_t c, const struct rabbit_url *u)
+static int log_in(amqp_connection_state_t c, const struct rabbit_url *u, const struct url_address *at)
 {
     struct timeval connect = {.tv_sec = CONNECT_S}, answer = {.tv_sec = ANSWER_S};
     amqp_socket_t *s = new_socket(c, u);
     amqp_set_handshake_timeout(c, &answer);
     amqp_set_rpc_timeout(c, &answer);
-    int status = s ? amqp_socket_open_noblock(s, u->at.host, u->at.port, &connect) : AMQP_STATUS_NO_MEMORY;
+    int status = s ? amqp_socket_open_noblock(s, at->host, at->port, &connect) : AMQP_STATUS_NO_MEMORY;
     if (status != AMQP_STATUS_OK)
         return status;
-    amqp_rpc_reply_t r = amqp_login(c, u->at.vhost, 0, FRAME_MAX, HEARTBEAT_S, AMQP_SASL_METHOD_PLAIN, u->at.user, u->at.password);
+    amqp_rpc_reply_t r = amqp_login(c, u->vhost, 0, FRAME_MAX, HEARTBEAT_S, AMQP_SASL_METHOD_PLAIN, u->user, u->password);
     if (r.reply_type == AMQP_RESPONSE_NORMAL)
         return AMQP_STATUS_OK;
     return r.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION ? r.library_error : AMQP_STATUS_BAD_AMQP_DATA; /* refused: user, password or host are wrong */
 }
 
+static const struct url_address *node(const struct rabbit_link *l)
+{
+    return &l->url->at[l->order[l->turn]];
+}
+
 static amqp_connection_state_t connect_once(struct rabbit_link *l)
 {
     amqp_connection_state_t c = amqp_new_connection();
-    int status = c ? log_in(c, l->url) : AMQP_STATUS_NO_MEMORY;
+    int status = c ? log_in(c, l->url, node(l)) : AMQP_STATUS_NO_MEMORY;
     if (status == AMQP_STATUS_OK)
         return c;
-    if (!l->told_away)
-        log_warn("rabbitmq at %s:%d (%s) cannot be reached: %s", l->url->at.host, l->url->at.port, l->ops->name,
+    if (!l->told[l->turn])
+        log_warn("rabbitmq at %s:%u (%s) cannot be reached: %s", node(l)->host, node(l)->port, l->ops->name,
                  status == AMQP_STATUS_BAD_AMQP_DATA ? "it refuses the user, the password or the virtual host" : amqp_error_string2(status));
-    l->told_away = true;
+    l->told[l->turn] = l->away = true;
     if (c)
         amqp_destroy_connection(c);
     return NULL;
@@ -139,9 +149,10 @@ static void serve(struct rabbit_link *l, amqp_connection_state_t c)
 {
     int err = l->ops->up(l->ctx, c);
     if (!err) {
-        if (l->told_away)
-            log_info("rabbitmq (%s): connected again", l->ops->name);
-        l->told_away = false;
+        if (l->away)
+            log_info("rabbitmq (%s): connected again, to %s:%u", l->ops->name, node(l)->host, node(l)->port);
+        memset(l->told, 0, sizeof l->told);
+        l->away = false;
     }
     l->up = err == 0;
     while (!err && !l->ending) {
@@ -156,18 +167,22 @@ static void serve(struct rabbit_link *l, amqp_connection_state_t c)
     if (!err)
         amqp_connection_close(c, AMQP_REPLY_SUCCESS);
     l->up = false;
+    l->away = true;
     l->ops->down(l->ctx);
+}
+
+static uint32_t random_below(uint32_t n)
+{
+    uint32_t r = 0;
+    return getrandom(&r, sizeof r, 0) < 0 ? 0 : r % n;
 }
 
 /* Half of it is fixed and half of it random: gateways that lost the broker together do not come back together. */
 static void pause_before_next(struct rabbit_link *l, unsigned failures)
 {
     unsigned shift = failures < 6 ? failures : 6, ms = PAUSE_MIN_MS << shift;
-    uint32_t r = 0;
-    if (getrandom(&r, sizeof r, 0) < 0)
-        r = 0;
     ms = ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS;
-    int64_t until = clock_boot_ms() + ms / 2 + r % (ms / 2 + 1), now;
+    int64_t until = clock_boot_ms() + ms / 2 + random_below(ms / 2 + 1), now;
     while (!l->ending && (now = clock_boot_ms()) < until) {
         struct pollfd fd = {.fd = l->wake_fd, .events = POLLIN};
         if (poll(&fd, 1, (int)(until - now)) > 0) {
@@ -178,24 +193,43 @@ static void pause_before_next(struct rabbit_link *l, unsigned failures)
     }
 }
 
+/* true: it went well for a while. */
+static bool try_node(struct rabbit_link *l)
+{
+    amqp_connection_state_t c = connect_once(l);
+    if (!c)
+        return false;
+    int64_t began = clock_boot_ms();
+    serve(l, c);
+    amqp_destroy_connection(c);
+    return clock_boot_ms() - began > PAUSE_MAX_MS;
+}
+
 static void *run(void *arg)
 {
     struct rabbit_link *l = arg;
     unsigned failures = 0;
+    size_t tried = 0; /* in this round */
     pthread_setname_np(pthread_self(), l->ops->name);
     while (!l->ending) {
-        amqp_connection_state_t c = connect_once(l);
-        if (c) {
-            int64_t began = clock_boot_ms();
-            serve(l, c);
-            amqp_destroy_connection(c);
-            if (clock_boot_ms() - began > PAUSE_MAX_MS)
-                failures = 0;
-        }
-        if (!l->ending)
-            pause_before_next(l, failures++);
+        if (try_node(l))
+            failures = tried = 0;
+        l->turn = (l->turn + 1) % l->url->n;
+        if (++tried < l->url->n || l->ending)
+            continue;
+        pause_before_next(l, failures++);
+        tried = 0;
     }
     return NULL;
+}
+
+static void shuffle(struct rabbit_link *l)
+{
+    for (size_t i = 0; i < l->url->n; i++) {
+        size_t j = random_below((uint32_t)i + 1);
+        l->order[i] = l->order[j];
+        l->order[j] = i;
+    }
 }
 
 struct rabbit_link *rabbit_link_new(const struct rabbit_url *u, const struct rabbit_link_ops *ops, void *ctx)
@@ -204,6 +238,7 @@ struct rabbit_link *rabbit_link_new(const struct rabbit_url *u, const struct rab
     l->url = u;
     l->ops = ops;
     l->ctx = ctx;
+    shuffle(l);
     l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (l->wake_fd < 0 || pthread_create(&l->thread, NULL, run, l) != 0)
         abort();

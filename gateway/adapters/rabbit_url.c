@@ -14,6 +14,9 @@
 #define BACKOFF_DEFAULT_MS 1000
 #define BACKOFF_MAX_MS (15u * 60 * 1000)
 #define CHANNEL 1
+#define PORT 5672
+#define TLS_PORT 5671
+#define WANTED "must be amqp://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/VHOST]"
 
 static const char *take_setting(struct rabbit_url *u, char *setting)
 {
@@ -32,20 +35,66 @@ static const char *take_setting(struct rabbit_url *u, char *setting)
     return NULL;
 }
 
+static const char *take_settings(struct rabbit_url *u, char *query)
+{
+    const char *wrong = NULL;
+    char *rest = NULL;
+    for (char *s = query ? strtok_r(query, "&", &rest) : NULL; s && !wrong; s = strtok_r(NULL, "&", &rest))
+        wrong = take_setting(u, s);
+    return wrong;
+}
+
+/* In place. false: malformed, or empty. */
+static bool decode(char *text)
+{
+    ssize_t n = url_decode(text, strlen(text), text);
+    return n > 0 && strlen(text) == (size_t)n;
+}
+
+static bool take_user(struct rabbit_url *u, char *text)
+{
+    char *colon = strchr(text, ':');
+    if (!colon)
+        return false;
+    *colon = '\0';
+    u->user = text;
+    u->password = colon + 1;
+    return decode(text) && decode(colon + 1);
+}
+
+/* text: [USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST] */
+static const char *take_place(struct rabbit_url *u, char *text)
+{
+    char *at = strchr(text, '@'), *hosts = at ? at + 1 : text, *vhost = strchr(hosts, '/');
+    if (vhost)
+        *vhost++ = '\0';
+    if (vhost && *vhost) {
+        if (strpbrk(vhost, "@/") || !decode(vhost))
+            return "must have a virtual host behind /, percent-encoded where it has @ / or %";
+        u->vhost = vhost;
+    }
+    if (at) {
+        *at = '\0';
+        if (strchr(hosts, '@') || !take_user(u, text))
+            return "must have USER:PASSWORD once, before @ and all hosts, percent-encoded where it has @ : / or %";
+    }
+    u->n = url_addresses(hosts, u->tls ? TLS_PORT : PORT, u->at, RABBIT_HOSTS_MAX);
+    return u->n ? NULL : WANTED;
+}
+
 const char *rabbit_url_parse(const char *url, struct rabbit_url *ret)
 {
-    *ret = (struct rabbit_url){.text = mem_strdup(url), .attempts = ATTEMPTS_DEFAULT, .backoff_ms = BACKOFF_DEFAULT_MS};
-    char *query = strchr(ret->text, '?'), *rest = NULL;
-    const char *wrong = NULL;
+    *ret = (struct rabbit_url){.user = "guest", .password = "guest", .vhost = "/", .attempts = ATTEMPTS_DEFAULT, .backoff_ms = BACKOFF_DEFAULT_MS};
+    ret->tls = strncmp(url, "amqps://", 8) == 0;
+    if (!ret->tls && strncmp(url, "amqp://", 7) != 0)
+        return WANTED;
+    ret->text = mem_strdup(url + (ret->tls ? 8 : 7));
+    char *query = strchr(ret->text, '?');
     if (query)
         *query++ = '\0';
-    for (char *s = query ? strtok_r(query, "&", &rest) : NULL; s && !wrong; s = strtok_r(NULL, "&", &rest))
-        wrong = take_setting(ret, s);
-    amqp_default_connection_info(&ret->at);
-    if (!wrong && (amqp_parse_url(ret->text, &ret->at) != AMQP_STATUS_OK || !ret->at.host || !ret->at.host[0]))
-        wrong = "must be amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]";
-    if (!wrong && (!ret->at.vhost || !ret->at.vhost[0]))
-        ret->at.vhost = "/";
+    const char *wrong = take_settings(ret, query);
+    if (!wrong)
+        wrong = take_place(ret, ret->text);
     if (wrong)
         rabbit_url_fini(ret);
     return wrong;
@@ -54,7 +103,7 @@ const char *rabbit_url_parse(const char *url, struct rabbit_url *ret)
 void rabbit_url_fini(struct rabbit_url *u)
 {
     free(u->text);
-    u->text = NULL;
+    *u = (struct rabbit_url){0};
 }
 
 /* ---- retries ---- */

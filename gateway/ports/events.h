@@ -59,9 +59,9 @@ struct events_ops {
     void (*free)(struct events *e);
     bool shared; /* other processes hear what is published here */
 };
-/* url: memory: (this process alone; memory:NAME is shared by all who open that name in this process), amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST] or amqps://…, with
-   ?queue-type=quorum, &attempts=N (before a message is given up; 6), &backoff=MS (before the second attempt; each further one waits four times as long; 1000). Returns
-   before there is a connection. -EINVAL and a message for a bad URL, -ENOTSUP for an unknown scheme. */
+/* url: memory: (this process alone; memory:NAME is shared by all who open that name in this process), amqp://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST] or amqps://…
+   (several hosts: nodes of one cluster), with ?queue-type=quorum, &attempts=N (before a message is given up; 6), &backoff=MS (before the second attempt; each further one waits
+   four times as long; 1000). Returns before there is a connection. -EINVAL and a message for a bad URL, -ENOTSUP for an unknown scheme. */
 int events_open(const char *url, struct events **ret);
 int events_memory_open(const char *name, struct events **ret);
 int events_rabbitmq_open(const char *url, struct events **ret);

@@ -378,11 +378,13 @@ def allowed(documents, source_, target, port):
 
 
 def test_messages_are_kept_by_a_majority(k8s):
-    """Quorum queues, and dead letters that are handed over at least once, which the gateways declare only where the URL says so. The volume has the data and not the cookie, which its fsGroup would give to the group."""
+    """Quorum queues, and dead letters that are handed over at least once, which the gateways declare only where the URL says so; it names every node. The volume has the data and not the cookie, which its fsGroup would give to the group."""
     documents = k8s("overlays/complete")
     (secret,) = [d for d in documents if d["kind"] == "Secret" and "CAIRN_EVENTS" in d["data"]]
-    assert base64.b64decode(secret["data"]["CAIRN_EVENTS"]).endswith(b"?queue-type=quorum")
-    (c,) = named(documents, "StatefulSet", "rabbitmq")["spec"]["template"]["spec"]["containers"]
+    spec = named(documents, "StatefulSet", "rabbitmq")["spec"]
+    hosts = ",".join(f"rabbitmq-{n}.{spec['serviceName']}" for n in range(spec["replicas"]))
+    assert base64.b64decode(secret["data"]["CAIRN_EVENTS"]).decode().endswith(f"@{hosts}/%2f?queue-type=quorum")
+    (c,) = spec["template"]["spec"]["containers"]
     where = {m["name"]: m["mountPath"] for m in c["volumeMounts"]}
     assert where["data"] == next(e["value"] for e in c["env"] if e["name"] == "RABBITMQ_MNESIA_BASE") == "/var/lib/rabbitmq/mnesia"
 
