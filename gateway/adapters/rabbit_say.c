@@ -18,6 +18,8 @@
 #define WAITING_MAX 20000       /* messages… */
 #define WAITING_BYTES (32 << 20) /* …and their bodies: beyond, the outbox keeps them */
 #define BODY_MAX (1 << 20)
+#define REFUSED_MIN_MS 1000
+#define REFUSED_MAX_MS 300000
 
 struct said {
     char *exchange, *key, *id, *body;
@@ -41,7 +43,11 @@ struct rabbit_say {
     pthread_cond_t empty;
     struct said *waiting, *sent; /* under lock; only the link's thread moves them */
     size_t n_waiting, n_sent, bytes;
-    uint64_t next_tag; /* link */
+    /* link */
+    uint64_t next_tag;
+    int64_t up_since; /* boot ms */
+    int64_t patience; /* ms: so old is a connection that is given up because messages are refused */
+    bool refused;     /* one was, on this connection */
 };
 
 static void said_free(struct said *m)
@@ -154,6 +160,7 @@ static int take_frame(struct rabbit_say *s, const amqp_frame_t *f)
     case AMQP_BASIC_NACK_METHOD: {
         const amqp_basic_nack_t *a = f->payload.method.decoded;
         confirmed(s, a->delivery_tag, a->multiple, -EAGAIN);
+        s->refused = true;
         return 0;
     }
     default:
@@ -191,15 +198,36 @@ static int up(void *ctx, amqp_connection_state_t c)
         err = rabbit_reply(c, "asking for confirms");
     }
     s->next_tag = 1;
+    s->refused = false;
+    s->up_since = clock_boot_ms();
     return err;
+}
+
+/* A channel that published to a quorum queue for the first time after the node of its leader had died, and before another was elected, is refused what goes there until that
+   node is back (RabbitMQ 3.10, rabbit_fifo_client:enqueue): another channel is not. Where a queue refuses because it is full, that does not help, and is done ever more rarely. */
+static int give_up_if_refused(struct rabbit_say *s)
+{
+    int64_t age = clock_boot_ms() - s->up_since;
+    if (!s->refused || age < s->patience)
+        return 0;
+    log_info("rabbitmq: messages are refused: connecting anew");
+    s->patience *= 2;
+    if (age > 2 * REFUSED_MAX_MS) /* it was well for long */
+        s->patience = REFUSED_MIN_MS;
+    else if (s->patience > REFUSED_MAX_MS)
+        s->patience = REFUSED_MAX_MS;
+    return -EAGAIN;
 }
 
 static int step(void *ctx, amqp_connection_state_t c)
 {
     struct rabbit_say *s = ctx;
     struct said *m;
+    int err = give_up_if_refused(s);
+    if (err)
+        return err;
     for (;;) {
-        int err = read_frames(s, c);
+        err = read_frames(s, c);
         unsigned n = 0;
         while (!err && n++ < 64 && (m = take_next(s)))
             err = send_one(s, c, m);
@@ -307,6 +335,7 @@ struct rabbit_say *rabbit_say_new(const struct rabbit_url *u, const struct uuid 
 {
     struct rabbit_say *s = mem_alloc(sizeof *s);
     s->url = u;
+    s->patience = REFUSED_MIN_MS;
     uuid_text(instance, s->instance);
     pthread_mutex_init(&s->lock, NULL);
     cond_init(&s->empty);
