@@ -32,6 +32,7 @@ struct said {
     void (*done)(void *ctx, int err);
     void *ctx;
     uint64_t tag; /* while it is sent */
+    bool refused; /* a retry that is kept among those sent, for the next connection */
     struct said *prev, *next;
 };
 
@@ -115,14 +116,18 @@ static struct said *take_next(struct rabbit_say *s)
 
 /* ---- confirms ---- */
 
-static struct said *take_confirmed(struct rabbit_say *s, uint64_t tag, bool multiple)
+/* A retry that was refused stays: handed back, its message would be worked on once more, at once. */
+static struct said *take_confirmed(struct rabbit_say *s, uint64_t tag, bool multiple, bool refused)
 {
     struct said *taken = NULL, *m, *next;
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     DL_FOREACH_SAFE(s->sent, m, next) {
         if (m->tag > tag)
             break;
-        if (m->tag != tag && !multiple)
+        if (m->refused || (m->tag != tag && !multiple))
+            continue;
+        m->refused = refused && m->from_queue;
+        if (m->refused)
             continue;
         DL_DELETE(s->sent, m);
         s->n_sent--;
@@ -141,7 +146,7 @@ static void tell_if_empty(struct rabbit_say *s)
 
 static void confirmed(struct rabbit_say *s, uint64_t tag, bool multiple, int err)
 {
-    struct said *m, *next, *list = take_confirmed(s, tag, multiple);
+    struct said *m, *next, *list = take_confirmed(s, tag, multiple, err != 0);
     DL_FOREACH_SAFE(list, m, next)
         said_end(m, err);
     tell_if_empty(s);
@@ -246,6 +251,7 @@ static void down(void *ctx)
     DL_FOREACH_SAFE(s->sent, m, next) {
         DL_DELETE(s->sent, m);
         if (m->persistent) {
+            m->refused = false;
             DL_APPEND(kept, m);
         } else {
             s->bytes -= m->len;

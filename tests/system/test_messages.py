@@ -3,14 +3,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import uuid
 
 import pytest
 from clamd import EICAR, Clamd
-from harness import ROOT, Gateway, Second, end, program, wait_for
+from harness import Gateway, Second, end, program, wait_for
 from rabbit import Consumer, Rabbit
 from test_stomp import put
 from wsclient import Stomp
@@ -88,19 +87,8 @@ def test_queues_are_there_and_durable(gateway, rabbit):
 
 
 def test_the_port_suite_on_a_real_broker(rabbit):
-    subprocess.run([os.path.join(ROOT, "scripts", "lib", "build"), "release", "test_events"], check=True, timeout=300)
     for queues in ("classic", "quorum"):
-        url = rabbit.url.rsplit("/", 1)[0] + "/" + queues
-        add_vhost(rabbit, queues)
-        done = subprocess.run([os.path.join(ROOT, "build", "release", "bin", "test_events")], env={**os.environ, "CAIRN_TEST_EVENTS": f"{url}?backoff=20&queue-type={queues}"},
-                              capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, queues + done.stdout + done.stderr
-
-
-def add_vhost(rabbit, name):
-    sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
-    from servers.kinds import open_server
-    open_server(rabbit.folder).add_vhost(name)
+        rabbit.port_suite(queues)
 
 
 def test_new_content_asks_for_a_scan(gateway, consume):

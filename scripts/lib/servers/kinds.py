@@ -7,11 +7,11 @@ from .cairn import Gateway, Worker
 from .clamd import Clamd
 from .nginx import Nginx
 from .postgres import Postgres
-from .rabbitmq import Rabbitmq
+from .rabbitmq import Rabbitmq, RabbitmqCluster
 from .redis import Redis, RedisCluster
 from .s3 import Minio, Versitygw
 
-KINDS = {each.kind: each for each in (Clamd, Gateway, Minio, Nginx, Postgres, Rabbitmq, Redis, RedisCluster, Versitygw, Worker)}
+KINDS = {each.kind: each for each in (Clamd, Gateway, Minio, Nginx, Postgres, Rabbitmq, RabbitmqCluster, Redis, RedisCluster, Versitygw, Worker)}
 
 
 def open_server(folder):
