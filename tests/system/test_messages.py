@@ -14,6 +14,8 @@ from rabbit import Consumer, Rabbit
 from test_stomp import put
 from wsclient import Stomp
 
+from servers.kinds import open_server
+
 
 @pytest.fixture(scope="module")
 def rabbit():
@@ -213,6 +215,40 @@ def test_an_embedded_gateway_is_its_own_worker(gateway, rabbit):
     dead = rabbit.depth("cairn.dead")
     notify(rabbit)
     wait_for(lambda: rabbit.depth("cairn.notification") == 0 and rabbit.depth("cairn.dead") > dead, "the queue's end")
+
+
+@pytest.mark.embedded("an embedded gateway")
+def test_what_nobody_has_room_for_waits(gateway, rabbit):
+    """A message that is given up, while the queue for such messages refuses it: it is not worked on again, it goes there when there is room."""
+    wait_for(lambda: connected(gateway), "the connection")
+    broker, dead = open_server(rabbit.folder), rabbit.depth("cairn.dead")
+    broker.manage("PUT", "/policies/cairn/full", {"pattern": "^cairn[.]dead$", "apply-to": "queues", "definition": {"max-length": 0, "overflow": "reject-publish"}})
+    try:
+        notify(rabbit)
+        wait_for(lambda: "messages are refused: connecting anew" in log_of(gateway), "what the log says")
+        assert gateway.api("GET", "/actuator/health").status == 200
+    finally:
+        broker.manage("DELETE", "/policies/cairn/full")
+    wait_for(lambda: rabbit.depth("cairn.dead") > dead, "the message's end", 30)
+    assert log_of(gateway).count("was given up after") == 1
+
+
+def test_a_queue_that_refuses_holds_up_no_other(gateway, rabbit, consume):
+    c = consume("sync.*")
+    wait_for(lambda: connected(gateway), "the connection")
+    with rabbit.connect() as conn:
+        channel = conn.channel()
+        channel.queue_declare("full", exclusive=True, arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+        channel.queue_bind("full", "cairn.events", "file.*")
+        put(gateway, "/a", b"one")
+        wait_for(lambda: "messages are refused: connecting anew" in log_of(gateway), "what the log says")
+        put(gateway, "/b", b"two")
+        wait_for(lambda: {"/a", "/b"} <= {m["path"] for k, _, m in list(c.seen)}, "what others are told")
+
+
+def log_of(gateway):
+    with open(gateway.log) as f:
+        return f.read()
 
 
 def test_a_worker_empties_the_queues_and_says_how_it_is(folder, rabbit, gateway, consume):
