@@ -106,7 +106,7 @@ def test_where_there_is_no_other_a_call_ends_when_its_time_is_over(mounts, stopp
         with pytest.raises(OSError) as e:
             ASK[what](b)
         assert e.value.errno == errno.EIO
-        assert time.monotonic() - begin < 11  # two silences of four seconds, and what machines are late
+        assert time.monotonic() - begin < 18  # two silences of four seconds, and what machines are late; it would else be ten each
     finally:
         os.close(b.read)
         os.close(b.unread)

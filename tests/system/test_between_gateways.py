@@ -11,8 +11,8 @@ from fsclient import Peer
 from harness import wait_for
 from several import Several
 from test_fs_protocol import (  # noqa: F401  the same stories, between two gateways
-    lock, test_a_beat_is_answered_after_what_is_owed, test_a_lost_stream_is_waited_for_until_its_lease_is_out, test_a_repeat_waits_like_the_first, test_a_write_is_told_before_it_is_answered,
-    test_bye_is_waited_for_by_nobody, test_one_that_does_not_answer_is_waited_for_once, test_unlocking_is_told, test_without_a_lease_nobody_is_waited_for, timed)
+    lock, repeat_waits, test_a_beat_is_answered_after_what_is_owed, test_a_lost_stream_is_waited_for_until_its_lease_is_out, test_a_repeat_waits_like_the_first, test_a_write_is_told_before_it_is_answered,
+    test_bye_is_waited_for_by_nobody, test_one_that_does_not_answer_is_waited_for_once, test_unlocking_is_told, test_without_a_lease_nobody_is_waited_for)
 from test_stomp import put
 from wsclient import Stomp, Stream
 
@@ -57,19 +57,9 @@ def test_a_mount_is_not_told_of_what_it_does_at_another_gateway(several, two):
 
 
 def test_a_batch_sent_again_to_the_other_gateway_waits_like_the_first(several, two):
-    writer, _, stream = two
-    stream.lease()
-    frame = writer.frame([writer.create("a")])
+    writer, other, _ = two
     there = types.SimpleNamespace(**{**vars(writer), "gateway": several.one["b"]})
-    first = timed(lambda: writer.send(frame))
-    told = stream.next("inval")
-    again = timed(lambda: Peer.call(there, "POST", "/batch", headers=frame[0], body=frame[1]))
-    time.sleep(0.2)
-    assert not first.done and not again.done
-    stream.ack(told["seq"])
-    first.took(), again.took()
-    assert first.value.json == again.value.json
-    stream.nothing("inval")
+    repeat_waits(writer, lambda frame: Peer.call(there, "POST", "/batch", headers=frame[0], body=frame[1]), other)
 
 
 @pytest.mark.parametrize("mounted", [True, False])

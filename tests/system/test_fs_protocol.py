@@ -1,4 +1,5 @@
 """The driver's protocol, told by peers that speak it without a mount: batches happen once, and those who hold a lease are waited for."""
+import itertools
 import threading
 import time
 
@@ -188,21 +189,40 @@ def test_changes_since(peer):
 
 # ---- coherence ----
 
-def timed(fn):
-    """Runs fn in a thread; .took() joins and tells how long it was, .done whether it has ended."""
+LEASE = 1.8  # seconds, docs/protocol.md
+numbers = itertools.count()
+
+
+def running(fn):
+    """Runs fn in a thread; .over() joins and tells when it ended, .done whether it has."""
     class Run(threading.Thread):
         def run(self):
-            self.done, begin = False, time.monotonic()
+            self.done = False
             self.value = fn()
-            self.seconds, self.done = time.monotonic() - begin, True
+            self.ended, self.done = time.monotonic(), True
 
-        def took(self):
-            self.join(20)
+        def over(self):
+            self.join(30)
             assert self.done
-            return self.seconds
+            return self.ended
     r = Run()
     r.start()
     return r
+
+
+def once(story):
+    """It is true of the story some time: a busy machine is late now and then, what waits where it should not is late each time."""
+    assert any(story() for _ in range(20))
+
+
+def another(peer):
+    """One more mount where that one is, as it."""
+    p = Peer(peer.gateway, peer.drive)
+    return p, Stream(p.gateway, p.info, since=p.info["seq"], acknowledge=False)
+
+
+def write(writer):
+    return writer.one(writer.create(f"n{next(numbers)}"))
 
 
 @pytest.fixture
@@ -215,47 +235,65 @@ def two(gateway, peer):
 
 
 def test_a_write_is_told_before_it_is_answered(two):
-    writer, _, stream = two
-    stream.lease()
-    run = timed(lambda: writer.one(writer.create("a")))
-    told = stream.next("inval")
-    assert told["changes"][0]["names"] == [{"parent": writer.root, "name": "a"}]
-    assert not run.done
-    stream.ack(told["seq"])
-    run.took()
-    assert run.value["seq"] == told["seq"]
+    writer, other, _ = two
+
+    def story():
+        _, stream = another(other)
+        stream.lease()
+        name = f"told{next(numbers)}"
+        run = running(lambda: writer.one(writer.create(name)))
+        told = stream.next("inval")
+        assert told["changes"][0]["names"] == [{"parent": writer.root, "name": name}]
+        time.sleep(0.2)
+        waits = not run.done
+        stream.ack(told["seq"])
+        run.over()
+        assert run.value["seq"] == told["seq"]
+        stream.close()
+        return waits
+    once(story)
 
 
 def test_one_that_does_not_answer_is_waited_for_once(two):
-    writer, _, stream = two
-    stream.lease()
-    run = timed(lambda: writer.one(writer.create("a")))
-    stream.next("inval")
-    assert 1.0 < run.took() < 4.0  # the rest of its lease, not for ever
-    begin = time.monotonic()
-    writer.one(writer.create("b"))
-    assert time.monotonic() - begin < 1.0  # it has no lease any more
-    stream.ack(stream.next("inval")["seq"])
+    writer, other, _ = two
+
+    def story():
+        _, stream = another(other)
+        begin = time.monotonic()
+        stream.lease()
+        run = running(lambda: write(writer))
+        stream.next("inval")
+        assert run.over() - begin >= LEASE  # as long as it may believe what it knows, not for ever
+        begin = time.monotonic()
+        write(writer)
+        seconds = time.monotonic() - begin  # it has no lease any more
+        stream.ack(stream.next("inval")["seq"])
+        stream.close()
+        return seconds < LEASE / 2
+    once(story)
 
 
 def test_a_beat_is_answered_after_what_is_owed(two):
     writer, _, stream = two
     stream.lease()
-    run = timed(lambda: writer.one(writer.create("a")))
+    run = running(lambda: write(writer))
     told = stream.next("inval")
     beat = stream.beat()
     with pytest.raises(Exception):
         stream.next("lease", timeout=0.2)
     stream.ack(told["seq"])
     assert stream.next("lease")["id"] == beat
-    run.took()
+    run.over()
 
 
 def test_without_a_lease_nobody_is_waited_for(two):
     writer, _, stream = two
-    begin = time.monotonic()
-    writer.one(writer.create("a"))
-    assert time.monotonic() - begin < 1.0
+
+    def story():
+        begin = time.monotonic()
+        write(writer)
+        return time.monotonic() - begin < LEASE / 2
+    once(story)
     assert stream.next("inval")["seq"] > stream.welcome
 
 
@@ -271,18 +309,28 @@ def test_a_mount_is_not_told_of_its_own(gateway, two):
 
 
 def test_a_repeat_waits_like_the_first(two):
-    writer, _, stream = two
-    stream.lease()
-    frame = writer.frame([writer.create("a")])
-    first = timed(lambda: writer.send(frame))
-    told = stream.next("inval")
-    again = timed(lambda: writer.send(frame))
-    time.sleep(0.2)
-    assert not first.done and not again.done
-    stream.ack(told["seq"])
-    first.took(), again.took()
-    assert first.value.json == again.value.json
-    stream.nothing("inval")
+    writer, other, _ = two
+    repeat_waits(writer, writer.send, other)
+
+
+def repeat_waits(writer, send_again, other):
+    def story():
+        _, stream = another(other)
+        stream.lease()
+        frame = writer.frame([writer.create(f"n{next(numbers)}")])
+        first = running(lambda: writer.send(frame))
+        told = stream.next("inval")
+        again = running(lambda: send_again(frame))
+        time.sleep(0.2)
+        wait = not first.done and not again.done
+        stream.ack(told["seq"])
+        first.over(), again.over()
+        writer.next_batch += 1
+        assert first.value.status == 200 and first.value.json == again.value.json
+        stream.nothing("inval")
+        stream.close()
+        return wait
+    once(story)
 
 
 def test_nothing_is_missed_while_a_stream_joins(gateway, peer):
@@ -313,20 +361,24 @@ def test_nothing_is_missed_while_a_stream_joins(gateway, peer):
 
 def test_a_lost_stream_is_waited_for_until_its_lease_is_out(two):
     writer, _, stream = two
+    begin = time.monotonic()
     stream.lease()
     stream.close()
-    run = timed(lambda: writer.one(writer.create("a")))
-    assert 0.5 < run.took() < 4.0
+    assert running(lambda: write(writer)).over() - begin >= LEASE
 
 
 def test_bye_is_waited_for_by_nobody(two):
-    writer, other, stream = two
-    stream.lease()
-    assert other.call("DELETE", "/mount" + other.gateway.query(drive=other.drive, session=other.session)).status == 204
-    assert stream.next("closed")["code"] == 1000
-    begin = time.monotonic()
-    writer.one(writer.create("a"))
-    assert time.monotonic() - begin < 1.0
+    writer, other, _ = two
+
+    def story():
+        leaving, stream = another(other)
+        begin = time.monotonic()
+        stream.lease()
+        assert leaving.call("DELETE", "/mount" + leaving.gateway.query(drive=leaving.drive, session=leaving.session)).status == 204
+        assert stream.next("closed")["code"] == 1000
+        write(writer)
+        return time.monotonic() - begin < LEASE
+    once(story)
 
 
 def test_http_clients_are_told_of_as_well(gateway, two):

@@ -238,10 +238,10 @@ def test_a_long_poll_ends_with_the_next_change(gateway):
     since = Peer(gateway).get("seq").json["seq"]
     answers = []
     t = threading.Thread(target=lambda: answers.append(
-        gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=since, wait=20))))
+        gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=since, wait=60))))
     t.start()
     put(gateway, "/a")
-    t.join(10)
+    t.join(40)
     assert [c["path"] for c in answers[0].json["changes"]] == ["/a"]
     empty = gateway.api("GET", "/changes" + gateway.query(drive=gateway.drive, since=answers[0].json["next"], wait=1))
     assert empty.status == 200 and empty.json["changes"] == []

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 
-WAIT = 10  # seconds; only a failing test waits so long
+WAIT = 30  # seconds; only a failing test waits so long
 
 
 class Closed(Exception):
