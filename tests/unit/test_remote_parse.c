@@ -608,7 +608,7 @@ static void one_that_is_frozen_is_not_waited_for_longer_than_one_that_is_away(vo
         int64_t begin = clock_boot_ms();
         assert_int_equal(put_question(f->r, q), -EHOSTUNREACH);
         assert_int_equal(times_asked(f), 1);
-        assert_in_range(clock_boot_ms() - begin, 900, 2600); /* libcurl looks once a second */
+        assert_in_range(clock_boot_ms() - begin, 900, 8000); /* 10 s are usual */
         struct remote_wait w = {.timeout_ms = 900};
         int err, tries = 0;
         begin = clock_boot_ms();
@@ -617,7 +617,7 @@ static void one_that_is_frozen_is_not_waited_for_longer_than_one_that_is_away(vo
             tries++;
         } while (remote_wait(&w, err));
         assert_int_equal(tries, 2);
-        assert_in_range(clock_boot_ms() - begin, 1800, 5200);
+        assert_in_range(clock_boot_ms() - begin, 1800, 16000);
         freeze(f, false);
     }
 }
