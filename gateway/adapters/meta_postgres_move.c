@@ -376,7 +376,7 @@ static int move_on(struct move *m, struct meta *meta, const struct uuid *drive, 
 
 static PGconn *connect_to(struct pg_pool *p)
 {
-    PGconn *c = pg_plain(p->url);
+    PGconn *c = pg_plain(p->url, NULL);
     if (PQstatus(c) == CONNECTION_OK && run(c, "SET client_min_messages = error; SET lock_timeout = '30s'; SET enable_seqscan = off; SET tcp_keepalives_idle = 30; "
                                                "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3") == 0)
         return c;

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <time.h>
 
-#define RESOLVE_MS 10000 /* how long a commit whose end was not seen is asked about */
+#define RESOLVE_MS 10000 /* how long a commit whose end was not seen is asked about; of a silent server not at all */
 #define GENERATION(seq) ((seq) >> 40)
 #define LOST_INTEREST_NS INT64_C(4000000000) /* longer than an interest holds (core/order.h) */
 
@@ -304,7 +304,7 @@ static int resolve(struct postgres_tx *tx)
     int64_t deadline = clock_boot_ms() + RESOLVE_MS;
     int err = -EHOSTUNREACH;
     log_warn("database: lost while a transaction was committed; asking whether it was");
-    while (err != 0 && err != -EAGAIN && clock_boot_ms() < deadline) {
+    while (err != 0 && err != -EAGAIN && clock_boot_ms() < deadline && !pg_is_silent(&tx->c->pool->silence)) {
         err = pg_conn_again(tx->c);
         if (!err)
             err = look(tx->c, tx);

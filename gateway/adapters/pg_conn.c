@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define CONNECT_S "3"     /* per host */
-#define ANSWER_MS 20000   /* beyond the server's own time-outs, for one that is frozen or behind a cut cable */
+#define ANSWER_MS 20000   /* beyond the server's own time-outs, for a connection that is lost and does not say so; a silent server is given up sooner (pg_silence.h) */
+#define GLANCE_MS 250     /* so often who waits asks about that */
 #define SETTLE_MS 5000
 #define AWAY_MS 250
 #define IDLE_MAX 64
@@ -75,6 +76,8 @@ static int refuse(PGconn *pq, const char *what)
 /* Until there is something to read, sending meanwhile. */
 static int wait_readable(struct pg_conn *c, int64_t deadline)
 {
+    struct pg_silence *silence = &c->pool->silence;
+    int64_t began = clock_boot_ms();
     for (;;) {
         int unsent = PQflush(c->pq);
         if (unsent < 0)
@@ -83,23 +86,26 @@ static int wait_readable(struct pg_conn *c, int64_t deadline)
             return 0;
         int64_t left = deadline - clock_boot_ms();
         struct pollfd p = {.fd = PQsocket(c->pq), .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
-        int n = left > 0 ? poll(&p, 1, (int)left) : 0;
-        if (n == 0) {
+        int n = left > 0 ? poll(&p, 1, (int)(left < GLANCE_MS ? left : GLANCE_MS)) : 0;
+        if (n == 0 && (left <= 0 || pg_waited(silence, began))) {
             log_warn("database: no answer in time");
             return -EHOSTUNREACH;
         }
         if (n < 0 && errno != EINTR)
             return -EHOSTUNREACH;
-        if (n > 0 && p.revents & (POLLIN | POLLHUP | POLLERR) && !PQconsumeInput(c->pq))
-            return -EHOSTUNREACH;
+        if (n > 0 && p.revents & (POLLIN | POLLHUP | POLLERR)) {
+            if (!PQconsumeInput(c->pq))
+                return -EHOSTUNREACH;
+            pg_heard(silence);
+        }
     }
 }
 
-PGconn *pg_plain(const char *url)
+PGconn *pg_plain(const char *url, const char *patience)
 {
     const char *const keys[] = {"connect_timeout", "target_session_attrs", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                                "fallback_application_name", "client_encoding", "dbname", NULL};
-    const char *const values[] = {CONNECT_S, "read-write", "5", "3", "3", "10000", "cairn-gateway", "UTF8", url, NULL};
+                                "fallback_application_name", "client_encoding", "dbname", "connect_timeout", NULL};
+    const char *const values[] = {CONNECT_S, "read-write", "5", "3", "3", "10000", "cairn-gateway", "UTF8", url, patience, NULL};
     return PQconnectdbParams(keys, values, 1);
 }
 
@@ -131,15 +137,16 @@ static int settle(struct pg_conn *c)
 static int connect_to(struct pg_conn *c)
 {
     int64_t now = clock_boot_ms();
-    if (now < atomic_load(&c->pool->away_until))
+    if (now < atomic_load(&c->pool->away_until) || pg_is_silent(&c->pool->silence))
         return -EHOSTUNREACH;
     c->epoch = atomic_load(&c->pool->epoch);
-    c->pq = pg_plain(c->pool->url);
+    c->pq = pg_plain(c->pool->url, NULL);
     int err = PQstatus(c->pq) == CONNECTION_OK ? settle(c) : refuse(c->pq, "cannot connect");
     if (err) {
         PQfinish(c->pq);
         c->pq = NULL;
         atomic_store(&c->pool->away_until, clock_boot_ms() + AWAY_MS);
+        pg_not_let_in(&c->pool->silence, now);
     }
     return err;
 }
@@ -174,6 +181,7 @@ struct pg_pool *pg_pool_new(const char *url)
 {
     struct pg_pool *p = mem_alloc(sizeof *p);
     p->url = mem_strdup(url);
+    pg_silence_init(&p->silence, p->url);
     pthread_mutex_init(&p->lock, NULL);
     return p;
 }
@@ -194,6 +202,7 @@ void pg_pool_free(struct pg_pool *p)
         p->idle = c->next;
         conn_free(c);
     }
+    pg_silence_fini(&p->silence);
     pthread_mutex_destroy(&p->lock);
     free(p->url);
     free(p);
@@ -218,7 +227,9 @@ static struct pg_conn *take_idle(struct pg_pool *p)
 struct pg_conn *pg_conn_get(struct pg_pool *p, int *ret_err)
 {
     struct pg_conn *c;
-    *ret_err = 0;
+    *ret_err = pg_is_silent(&p->silence) ? -EHOSTUNREACH : 0;
+    if (*ret_err)
+        return NULL;
     while ((c = take_idle(p)) != NULL) {
         if (!is_old(c))
             return c;

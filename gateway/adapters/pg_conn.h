@@ -4,10 +4,11 @@
    is one round trip for all that were sent since the last one. Of those that nobody reads (pg_later) the first failure is kept, and comes out of the next pg_wait.
 
    Errors are negative errnos: -EAGAIN (serialisation failure, deadlock, lock time-out, a connection lost where nothing can have been committed: do the transaction again),
-   -ETIMEDOUT (the statement took too long, and would again), -EHOSTUNREACH (no server, or none that takes writes), -EEXIST (a key is taken), -ENOSPC, -EIO (anything else, logged). */
+   -ETIMEDOUT (the statement took too long, and would again), -EHOSTUNREACH (no server, one that is silent, or none that takes writes), -EEXIST (a key is taken), -ENOSPC, -EIO (anything else, logged). */
 #ifndef CAIRN_GATEWAY_ADAPTERS_PG_CONN_H
 #define CAIRN_GATEWAY_ADAPTERS_PG_CONN_H
 #include "common/buf.h"
+#include "gateway/adapters/pg_silence.h"
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -46,20 +47,22 @@ struct pg_pool {
     unsigned n_idle;
     atomic_uint epoch; /* raised when a connection is found broken: the older ones are then, most likely, too */
     _Atomic int64_t away_until; /* boot ms: no server was found, so nobody tries before */
+    struct pg_silence silence;
 };
 /* Opens no connection yet. url: postgres://… as libpq understands it, several hosts too; copied. */
 struct pg_pool *pg_pool_new(const char *url);
 void pg_pool_free(struct pg_pool *p); /* no connection may be in use */
 
-/* One that is connected, as far as is known. NULL: no server; *ret_err says -EHOSTUNREACH or what was wrong. */
+/* One that is connected, as far as is known. NULL: no server, or one that is silent; *ret_err says -EHOSTUNREACH or what was wrong. */
 struct pg_conn *pg_conn_get(struct pg_pool *p, int *ret_err);
 void pg_conn_put(struct pg_conn *c); /* back into the pool; closed where it is broken. NULL is nothing */
 /* In place of one that was lost: a new connection in the same struct. 0 or -EHOSTUNREACH. */
 int pg_conn_again(struct pg_conn *c);
 void pg_conn_drop(struct pg_conn *c); /* closes it: it is lost */
 
-/* A connection outside of the pool, without pipelines and time-outs of statements; PQstatus says whether it is one. */
-PGconn *pg_plain(const char *url);
+/* A connection outside of the pool, without pipelines and time-outs of statements; PQstatus says whether it is one. Each host is waited for as many seconds as `patience` says; NULL: as
+   the URL does. */
+PGconn *pg_plain(const char *url, const char *patience);
 
 /* Sends the batch, and reads the result of each that was sent. 0, or the first error among them. */
 int pg_wait(struct pg_conn *c);

@@ -103,7 +103,7 @@ def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_i
     wait_for(lambda: readiness(cluster) == 503, "readiness", 60)
     wait_for(lambda: health(cluster)[0] == 503 and health(cluster)[1]["metadata"] == "DOWN", "what health says", 60)
     for client in (cluster, cluster.at("gateway-1")):
-        for _ in range(5 if how == "killed" else 1):  # a frozen one is waited for each time
+        for _ in range(5):
             refused = client.api("GET", "/files" + cluster.query(drive=cluster.drive, path="/known"))
             assert backend_away(refused), refused
         assert put(client, "/without-database", b"x").status == 503
@@ -166,6 +166,40 @@ def test_while_one_shard_is_away_the_drives_in_the_others_go_on(cluster, mounts,
         load.end()
     write(theirs / "after", b"after")
     assert neighbour.api("GET", "/files/content" + cluster.query(drive="home", path="/after")).body == b"after"
+
+
+def at_each_gateway(cluster, client):
+    """The same client, without nginx."""
+    clients = [cluster.at(name) for name in cluster.inner.numbered("gateway")]
+    for c in clients:
+        c.token = client.token
+    return clients
+
+
+def test_a_frozen_shard_holds_up_no_thread_that_others_need(cluster, mounts, neighbour):
+    a, b = mounts.mount("a"), mounts.mount("b")
+    ours, theirs = at_each_gateway(cluster, cluster), at_each_gateway(cluster, neighbour)
+    ask = "/files" + cluster.query(drive="home", path="/")
+    load = Load()
+    load.run(in_two_mounts, a, b, "one").run(in_two_mounts, b, a, "two").run(upload, cluster, "uploaded")
+    load.goes_on()
+    try:
+        cluster.freeze(neighbour.server)
+        for c in theirs:
+            wait_for(lambda: backend_away(c.api("GET", ask)), "a refusal", 60)
+        for i in range(100):  # waited for each time, the frozen one would have all threads
+            for us, them in zip(ours, theirs):
+                assert backend_away(them.api("GET", ask))
+                assert put(us, f"/beside-{i % 10}", b"x").status in (200, 201)
+        assert all(readiness(c) == 200 for c in ours)
+        load.goes_on(60)
+        cluster.thaw(neighbour.server)
+        for c in theirs:
+            wait_for(lambda: c.api("GET", ask).status == 200, "the drive, by itself", 60)
+        load.goes_on()
+    finally:
+        cluster.thaw(neighbour.server)
+        load.end()
 
 
 def test_a_restart_of_the_database_under_load_fails_nothing(cluster, mounts):
