@@ -107,6 +107,7 @@ static void of_many_at_once_each_waits_once(void **state)
         assert_int_equal((intptr_t)failed, CALLS);
     }
     assert_in_range(pg_round_trips() - asked, 0, CALLERS);
+    assert_true(pg_is_silent(&postgres_of(f->m)->catalogue->silence));
     thaw();
     until_it_is_back(f);
 }
