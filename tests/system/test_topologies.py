@@ -215,7 +215,7 @@ def test_any_of_three_rabbitmq_nodes_may_die(rabbits, start, worker):
         wanted = set(log())
         wait_for(lambda: wanted <= set(watcher.seqs), "the other gateway to look in the log", 30)
 
-        nodes.start_nodes(gone, "1")
+        nodes.start_nodes("1", gone)
         wait_for(lambda: component(g, "events") == component(second, "events") == "UP", "the connections", 60)
         dead = rabbits.depth("cairn.dead")
         publish_work(rabbits)

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-from .base import Failed, Server, answers, find_program, signal_process, start_time, wait_ended
+from .base import Failed, Server, answers, find_program, signal_process, start_time, wait_ended, wait_until
 
 
 def home():
@@ -156,8 +156,10 @@ class RabbitmqCluster(Rabbitmq):
         self.save()
 
     def start_nodes(self, *names):
-        """Those that were killed. Returns when the cluster is whole."""
+        """Those that were killed, the last one first. Returns when the cluster is whole. One by one: of two at once each may wait for the other's tables, and a third, which had
+        paused, for neither (RabbitMQ 3.10)."""
         for name in names:
             self.launch_node(name)
+            wait_until(lambda: self.node_ready(name), self.patience, f"node {name} did not come back")
         self.wait_ready()
         self.started()
