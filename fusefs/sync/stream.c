@@ -127,6 +127,7 @@ static int received(struct stream *s, struct lws *wsi, const void *in, size_t le
 {
     if (s->incoming.len + len > MESSAGE_MAX)
         return -1;
+    s->retry_ms = RETRY_MIN_MS; /* not sooner: one that does not reach the drive only closes */
     buf_append(&s->incoming, in, len);
     if (lws_remaining_packet_payload(wsi) == 0 && lws_is_final_fragment(wsi)) {
         s->handler.message(s->handler.ctx, s->incoming.data, s->incoming.len);
@@ -158,7 +159,6 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
         return add_token(s, wsi, in, len);
     case LWS_CALLBACK_CLIENT_ESTABLISHED:
-        s->retry_ms = RETRY_MIN_MS;
         set_connected(s, true);
         s->handler.connected(s->handler.ctx, s);
         return 0;

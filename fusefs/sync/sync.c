@@ -383,7 +383,6 @@ static void connected(void *ctx, struct stream *stream)
     uuid_text(&info->session, session);
     pthread_mutex_lock(&s->lock);
     s->connected = true;
-    is_reached(s);
     s->away = s->session_over = false;
     s->last_heard = clock_boot_ms();
     snprintf(text, sizeof text, "{\"t\":\"hello\",\"drive\":\"%s\",\"session\":\"%s\",\"since\":%llu}", drive, session,
@@ -399,6 +398,16 @@ static void disconnected(void *ctx)
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     s->connected = false;
     s->away = true;
+}
+
+/* Only now a gateway was reached that reaches the drive: one whose database is away closes what it accepted. */
+static void welcomed(struct sync *s, uint64_t seq)
+{
+    pthread_mutex_lock(&s->lock);
+    is_reached(s);
+    pthread_mutex_unlock(&s->lock);
+    s->caught_up = false; /* until what lies between was read */
+    enqueue(s, IN_WELCOME, seq, NULL);
 }
 
 static void leased(struct sync *s, uint64_t id, uint64_t ms)
@@ -446,8 +455,7 @@ static void message(void *ctx, const char *text, size_t n)
         jsonx_bool(o, "fresh", &fresh);
         if (fresh) /* before anything is believed again */
             s->cfg.on_session_lost(s->cfg.ctx);
-        s->caught_up = false; /* until what lies between was read */
-        enqueue(s, IN_WELCOME, seq, NULL);
+        welcomed(s, seq);
     } else if (strcmp(type, "reset") == 0) {
         s->caught_up = false;
         enqueue(s, IN_RESET, seq, NULL);
