@@ -7,6 +7,7 @@ import tempfile
 import threading
 import uuid
 
+import pika
 import pytest
 from clamd import EICAR, Clamd
 from harness import Gateway, Second, end, program, wait_for
@@ -209,6 +210,17 @@ def notify(rabbit):
         conn.channel().basic_publish("", "cairn.notification", b"no JSON at all")
 
 
+def refuses(rabbit, queue):
+    with rabbit.connect() as conn:
+        channel = conn.channel()
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish("", queue, b"a look")
+        except pika.exceptions.NackError:
+            return True
+        return False
+
+
 @pytest.mark.embedded("an embedded gateway")
 def test_an_embedded_gateway_is_its_own_worker(gateway, rabbit):
     wait_for(lambda: connected(gateway), "the connection")
@@ -221,15 +233,17 @@ def test_an_embedded_gateway_is_its_own_worker(gateway, rabbit):
 def test_what_nobody_has_room_for_waits(gateway, rabbit):
     """A message that is given up, while the queue for such messages refuses it: it is not worked on again, it goes there when there is room."""
     wait_for(lambda: connected(gateway), "the connection")
-    broker, dead = open_server(rabbit.folder), rabbit.depth("cairn.dead")
+    broker = open_server(rabbit.folder)
     broker.manage("PUT", "/policies/cairn/full", {"pattern": "^cairn[.]dead$", "apply-to": "queues", "definition": {"max-length": 0, "overflow": "reject-publish"}})
     try:
+        wait_for(lambda: refuses(rabbit, "cairn.dead"), "the policy's effect")
+        dead = rabbit.depth("cairn.dead")
         notify(rabbit)
-        wait_for(lambda: "messages are refused: connecting anew" in log_of(gateway), "what the log says")
+        wait_for(lambda: "messages are refused: connecting anew" in log_of(gateway), "what the log says", 60)
         assert gateway.api("GET", "/actuator/health").status == 200
     finally:
         broker.manage("DELETE", "/policies/cairn/full")
-    wait_for(lambda: rabbit.depth("cairn.dead") > dead, "the message's end", 30)
+    wait_for(lambda: rabbit.depth("cairn.dead") > dead, "the message's end", 60)
     assert log_of(gateway).count("was given up after") == 1
 
 
