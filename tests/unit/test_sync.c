@@ -129,6 +129,19 @@ static int end(void **state)
     return 0;
 }
 
+static void connect_stream(void)
+{
+    made_up.handler.connected(made_up.handler.ctx, &made_up);
+}
+
+/* By a gateway that reaches the drive. */
+static void be_welcomed(void)
+{
+    static const char welcome[] = "{\"t\":\"welcome\",\"seq\":0}";
+    connect_stream();
+    made_up.handler.message(made_up.handler.ctx, welcome, sizeof welcome - 1);
+}
+
 static void cut_off(void)
 {
     set(&away, true);
@@ -162,11 +175,22 @@ static void one_that_is_gone_is_not_asked_each_time(void **state)
     (void)state;
     cut_off();
     set(&away, false);
-    made_up.handler.connected(made_up.handler.ctx, &made_up);
+    be_welcomed();
     int before = times_asked();
     assert_int_equal(sync_fresh(sync_), 0);
     assert_int_equal(times_asked(), before + 1);
     assert_int_equal(reconnected, 1);
+}
+
+static void one_that_does_not_reach_the_drive_is_none(void **state)
+{
+    (void)state;
+    cut_off();
+    connect_stream();
+    made_up.handler.disconnected(made_up.handler.ctx);
+    int before = times_asked();
+    assert_int_equal(sync_fresh(sync_), 0);
+    assert_int_equal(times_asked(), before);
 }
 
 static void what_hung_at_a_frozen_gateway_says_nothing_of_the_next(void **state)
@@ -175,7 +199,7 @@ static void what_hung_at_a_frozen_gateway_says_nothing_of_the_next(void **state)
     cut_off();
     pthread_t t = look_up_that_hangs();
     set(&away, false);
-    made_up.handler.connected(made_up.handler.ctx, &made_up);
+    be_welcomed();
     int before = times_asked();
     set(&frozen, false);
     void *err;
@@ -191,7 +215,7 @@ static void a_stream_that_comes_and_goes_holds_nobody_up(void **state)
     (void)state;
     cut_off();
     pthread_t t = look_up_that_hangs();
-    made_up.handler.connected(made_up.handler.ctx, &made_up);
+    be_welcomed();
     set(&frozen, false);
     pthread_join(t, NULL); /* away as before: looked for once more, and no longer */
 }
@@ -201,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(one_that_is_gone_is_not_asked_each_time),
+        TEST(one_that_does_not_reach_the_drive_is_none),
         TEST(what_hung_at_a_frozen_gateway_says_nothing_of_the_next),
         TEST(a_stream_that_comes_and_goes_holds_nobody_up),
     };
