@@ -264,8 +264,9 @@ int postgres_drive_list(struct meta *m, const struct uuid *user, int (*each)(voi
 {
     CLEANUP(found_fini) struct found f = {0};
     int err = find_memberships(m, user, &f);
-    if (!err)
-        err = fill(m, &f);
+    if (err)
+        return err;
+    err = fill(m, &f);
     if ((err == -EHOSTUNREACH || err == -ETIMEDOUT) && others_alone_are_away(&f))
         err = 0;
     return err ? err : call_filled(&f, true, each, ctx);
