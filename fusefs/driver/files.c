@@ -75,7 +75,8 @@ static void became_sibling(struct mount *m, struct node *n, uint64_t sibling)
 {
     uint64_t was = n->ino;
     replica_renumber(m->replica, was, sibling);
-    replica_names_of(m->replica, was, name_changed, m);
+    if (!kernel_doubt_names(m->kernel))
+        replica_names_of(m->replica, was, name_changed, m);
 }
 
 static void data_moved(struct mount *m, struct node *n)

@@ -366,8 +366,10 @@ void names_rename(fuse_req_t req, fuse_ino_t from_id, const char *name, fuse_ino
     err = mount_run(m, &op, &res);
     struct kernel_item item = {.what = KERNEL_NAME, .id = to_id, .dir_ino = to->ino};
     strcpy(item.name, new_name); /* it is the request's, which the answer ends */
+    bool elsewhere = !err && res.conflict_parent; /* the kernel will believe that it moved to new_name */
+    bool doubted = elsewhere && kernel_doubt_names(m->kernel);
     fuse_reply_err(req, -err);
-    if (!err && res.conflict_parent) /* the kernel believes that it moved to new_name */
+    if (elsewhere && !doubted)
         kernel_invalidate_later(m->kernel, &item);
     busy(m, from, -1);
     busy(m, to, -1);

@@ -266,6 +266,11 @@ void kernel_invalidate_later(struct kernel *k, const struct kernel_item *item)
         job_unref(job_start(k, item, 1));
 }
 
+bool kernel_doubt_names(struct kernel *k)
+{
+    return k->se && k->epochs && bump_epoch(k);
+}
+
 struct collect {
     struct kernel *k;
     struct kernel_item *items;

@@ -32,6 +32,9 @@ void kernel_free(struct kernel *k);
 void kernel_invalidate(struct kernel *k, const struct kernel_item *items, size_t n);
 /* The same, soon, by another thread: for FUSE handlers. */
 void kernel_invalidate_later(struct kernel *k, const struct kernel_item *item);
+/* From now on the kernel asks for every name again, before it believes it: at once, and also for one that it moves when it has the answer to a rename. False: this kernel has no epochs.
+   For FUSE handlers. */
+bool kernel_doubt_names(struct kernel *k);
 /* Every name, attribute and listing; the pages of open files, or (all_data) of all. */
 void kernel_empty(struct kernel *k, bool all_data);
 /* How long the kernel may keep a name of this directory, in seconds, if all is trusted. */

@@ -286,6 +286,7 @@ def test_what_goes_wrong_is_said(cli, folder, gateway):
 
 
 def test_doctor(cli, gateway):
+    wait_for(lambda: gateway.api("GET", "/actuator/health").json["status"] == "UP", "its connections")
     findings = {f["check"]: f["ok"] for f in json.loads(subprocess.run([program("cairn"), "doctor", "--json"], env=cli.env, capture_output=True).stdout)}
     assert findings["gateway"] and findings["access"] and findings["clock"]
     gateway.stop()
