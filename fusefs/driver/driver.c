@@ -237,18 +237,24 @@ static void leave_terminal(const struct mount *m)
         dup2(fd >= 0 ? fd : null, STDERR_FILENO);
 }
 
-/* The kernel sends its first request once INIT is answered: when statfs comes back, the mount is up and the kernel can be told things. */
+/* The kernel sends its first request once INIT is answered: when statfs comes back, the mount is up and the kernel can be told things. So it is where the answer is an error, for
+   want of a gateway; but not where the kernel gives it, for want of us. */
+static bool is_up(const char *mountpoint)
+{
+    struct statvfs st;
+    return statvfs(mountpoint, &st) == 0 || (errno != ENOTCONN && errno != ECONNABORTED);
+}
+
 static void *wait_until_up(void *arg)
 {
     struct starter *s = arg;
-    struct statvfs st;
-    int up = statvfs(s->mount->options.mountpoint, &st);
-    if (up == 0)
+    bool up = is_up(s->mount->options.mountpoint);
+    if (up)
         kernel_attach(s->mount->kernel, s->mount->session);
     if (s->ready_fd >= 0) {
-        if (up == 0)
+        if (up)
             leave_terminal(s->mount);
-        ssize_t told = up == 0 ? write(s->ready_fd, "y", 1) : 0;
+        ssize_t told = up ? write(s->ready_fd, "y", 1) : 0;
         (void)told; /* the parent is gone: nobody to tell */
         close(s->ready_fd);
     }

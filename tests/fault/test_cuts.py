@@ -16,7 +16,7 @@ class Proxy:
     """A TCP proxy that can be cut: connections are dropped and new ones refused."""
 
     def __init__(self, port):
-        self.target, self.open, self.pairs = port, True, []
+        self.target, self.open, self.pairs, self.lock = port, True, [], threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -35,14 +35,19 @@ class Proxy:
             except OSError:
                 s.close()
                 continue
-            self.pairs.append((s, t))
+            with self.lock:
+                self.pairs.append((s, t))
+                if not self.open:  # since a moment ago
+                    self.end_pairs()
             for x, y in ((s, t), (t, s)):
                 threading.Thread(target=self.pump, args=(x, y), daemon=True).start()
 
-    @staticmethod
-    def pump(x, y):
+    def passes(self, data):
+        return True
+
+    def pump(self, x, y):
         try:
-            while data := x.recv(1 << 16):
+            while (data := x.recv(1 << 16)) and self.passes(data):
                 y.sendall(data)
         except OSError:
             pass
@@ -53,7 +58,11 @@ class Proxy:
                 pass
 
     def cut(self):
-        self.open = False
+        with self.lock:
+            self.open = False
+            self.end_pairs()
+
+    def end_pairs(self):
         for pair in self.pairs:
             for s in pair:
                 try:
@@ -124,6 +133,32 @@ def test_strict_refuses_when_cut_off(mounts, proxy):
     proxy.mend()
     wait_for(lambda: b.status()["lease"], "the lease after the cut")
     open(b / "f").close()
+
+
+class CutAt(Proxy):
+    """Is cut when it is asked for something."""
+
+    def __init__(self, port, what):
+        self.what = what
+        super().__init__(port)
+
+    def passes(self, data):
+        if self.what in data:
+            self.cut()
+        return self.open
+
+
+def test_a_mount_whose_gateway_goes_while_it_starts_has_a_lease_later(mounts, gateway):
+    p = CutAt(gateway.port, b"/statfs")
+    try:
+        b = mounts.mount("b", url=f"http://127.0.0.1:{p.port}", o="timeout=2")
+        wait_for(lambda: not p.open, "the cut")
+        time.sleep(3)  # the first answer of the mount, for which it waited, is an error
+        p.what = b"nothing"
+        p.mend()
+        wait_for(lambda: b.status()["lease"], "a lease")
+    finally:
+        p.close()
 
 
 def test_a_gateway_that_is_away_is_waited_for_and_then_eio(mounts, gateway):
