@@ -208,9 +208,9 @@ static void stop(struct mount *m)
     if (m->sync)
         remote_unmount(m->remote);
     sync_free(m->sync);
+    kernel_free(m->kernel); /* whose threads have the session until they end */
     if (m->session)
         fuse_session_destroy(m->session);
-    kernel_free(m->kernel);
     history_free(m->history);
     replica_free(m->replica);
     remote_free(m->remote);
@@ -280,7 +280,7 @@ static int serve(struct mount *m, int ready_fd)
     err = fuse_session_loop_mt(m->session, loop);
     fuse_loop_cfg_destroy(loop);
     fuse_remove_signal_handlers(m->session);
-    fuse_session_unmount(m->session);
+    kernel_unmount(m->kernel, m->session);
     pthread_join(thread, NULL);
     stop(m);
     return err < 0 ? 1 : 0;

@@ -138,6 +138,16 @@ static void note_locked(struct mount *m, struct handle *h)
     h->locked = true;
 }
 
+static void answer(struct locks *l, fuse_req_t req, int err)
+{
+    if (kernel_begin_write(l->mount->kernel)) {
+        fuse_reply_err(req, -err);
+        kernel_end_write(l->mount->kernel);
+    } else {
+        fuse_reply_none(req);
+    }
+}
+
 static void waiter_end(struct locks *l, struct waiter *w, int err)
 {
     if (!err)
@@ -149,7 +159,7 @@ static void waiter_end(struct locks *l, struct waiter *w, int err)
     *at = w->next;
     pthread_mutex_unlock(&l->lock);
     fuse_req_interrupt_func(w->req, NULL, NULL); /* from here on it is not called any more */
-    fuse_reply_err(w->req, -err);
+    answer(l, w->req, err);
     replica_leave(l->mount->replica, w->node);
     free(w);
 }

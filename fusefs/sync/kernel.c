@@ -16,6 +16,7 @@
 #define PATIENCE_MS 5        /* for a name that the kernel has locked */
 #define DATA_PATIENCE_MS 3000 /* for pages: a READ that has one locked gets the new content. Longer than a lease, so that what is not gone by then is at least not believed while it is waited for */
 #define EMPTY_MS 200          /* before the lease is out */
+#define UNMOUNT_PATIENCE_MS 1000
 #define NOTIFY_INC_EPOCH 8   /* FUSE_NOTIFY_INC_EPOCH, include/uapi/linux/fuse.h */
 
 struct kernel {
@@ -24,6 +25,10 @@ struct kernel {
     struct pool *notifiers;
     bool epochs;
     _Atomic uint64_t items, bumps;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t turn;
+    enum { MOUNTED, UNMOUNTING, UNMOUNTED } state;
+    unsigned writers; /* threads that may be writing to the session's descriptor */
 };
 
 /* Items given to the notifiers; freed by the last of waiter and workers. */
@@ -42,10 +47,52 @@ struct notification {
     uint64_t unique;
 };
 
-static bool bump_epoch(struct kernel *k)
+bool kernel_begin_write(struct kernel *k)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&k->lock);
+    while (k->state == UNMOUNTING)
+        pthread_cond_wait(&k->turn, &k->lock);
+    if (k->state == UNMOUNTED)
+        return false;
+    k->writers++;
+    return true;
+}
+
+void kernel_end_write(struct kernel *k)
+{
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&k->lock);
+    k->writers--;
+    pthread_cond_broadcast(&k->turn);
+}
+
+void kernel_unmount(struct kernel *k, struct fuse_session *se)
+{
+    struct timespec until = cond_deadline(UNMOUNT_PATIENCE_MS);
+    pthread_mutex_lock(&k->lock);
+    k->state = UNMOUNTING;
+    while (k->writers > 0) /* who is held for longer is inside of write(), and looks at the descriptor no more */
+        if (pthread_cond_timedwait(&k->turn, &k->lock, &until) == ETIMEDOUT)
+            break;
+    pthread_mutex_unlock(&k->lock);
+    fuse_session_unmount(se);
+    pthread_mutex_lock(&k->lock);
+    k->state = UNMOUNTED;
+    pthread_cond_broadcast(&k->turn);
+    pthread_mutex_unlock(&k->lock);
+}
+
+static bool write_epoch(struct fuse_session *se)
 {
     struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
-    bool ok = write(fuse_session_fd(k->se), &n, sizeof n) == sizeof n;
+    return write(fuse_session_fd(se), &n, sizeof n) == sizeof n;
+}
+
+static bool bump_epoch(struct kernel *k)
+{
+    if (!kernel_begin_write(k))
+        return false;
+    bool ok = write_epoch(k->se);
+    kernel_end_write(k);
     if (ok)
         atomic_fetch_add(&k->bumps, 1);
     return ok;
@@ -56,14 +103,18 @@ struct kernel *kernel_new(struct replica *r)
     struct kernel *k = mem_alloc(sizeof *k);
     k->replica = r;
     k->notifiers = pool_new(NOTIFIERS, "notify");
+    pthread_mutex_init(&k->lock, NULL);
+    cond_init(&k->turn);
     return k;
 }
 
 void kernel_attach(struct kernel *k, struct fuse_session *se)
 {
-    struct notification n = {.len = sizeof n, .error = NOTIFY_INC_EPOCH};
-    k->epochs = write(fuse_session_fd(se), &n, sizeof n) == sizeof n;
+    if (!kernel_begin_write(k))
+        return;
+    k->epochs = write_epoch(se);
     k->se = se;
+    kernel_end_write(k);
     if (!k->epochs)
         log_info("this kernel has no epochs (Linux 6.16 has): names are cached for at most %g s", KERNEL_NAME_SECONDS_OLD);
 }
@@ -73,6 +124,8 @@ void kernel_free(struct kernel *k)
     if (!k)
         return;
     pool_free(k->notifiers);
+    pthread_cond_destroy(&k->turn);
+    pthread_mutex_destroy(&k->lock);
     free(k);
 }
 
@@ -102,6 +155,8 @@ double kernel_name_seconds(struct kernel *k, const struct node *dir)
 /* Errors mean that the kernel does not hold it (ENOENT) or is gone (ENOTCONN, ENODEV): nothing left to tell. */
 static void tell(struct kernel *k, const struct kernel_item *i)
 {
+    if (!kernel_begin_write(k))
+        return;
     switch (i->what) {
     case KERNEL_NAME:
         fuse_lowlevel_notify_inval_entry(k->se, i->id, i->name, strlen(i->name));
@@ -116,6 +171,7 @@ static void tell(struct kernel *k, const struct kernel_item *i)
         fuse_lowlevel_notify_inval_inode(k->se, i->id, i->off, i->len);
         break;
     }
+    kernel_end_write(k);
     atomic_fetch_add(&k->items, 1);
 }
 

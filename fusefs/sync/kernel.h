@@ -27,7 +27,14 @@ struct kernel_item {
 struct kernel *kernel_new(struct replica *r);
 /* Once the session is mounted and has answered INIT. */
 void kernel_attach(struct kernel *k, struct fuse_session *se);
+/* fuse_session_unmount(), when the session's loop has ended but other threads have not. It closes the descriptor, whose number goes to the next file that is opened: so who
+   is writing is waited for, and nobody begins meanwhile. Afterwards the kernel need not be told anything. */
+void kernel_unmount(struct kernel *k, struct fuse_session *se);
 void kernel_free(struct kernel *k);
+/* Around what else writes to the session outside of its loop, such as a late answer. False: it is unmounted, there is nothing to write nor to end. Waits while it is being
+   unmounted. */
+bool kernel_begin_write(struct kernel *k);
+void kernel_end_write(struct kernel *k);
 /* Returns when the kernel can no longer answer from the old state. Not to be called by a thread that answers a FUSE request. */
 void kernel_invalidate(struct kernel *k, const struct kernel_item *items, size_t n);
 /* The same, soon, by another thread: for FUSE handlers. */
