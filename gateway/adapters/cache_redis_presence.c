@@ -2,6 +2,7 @@
    gateway's, which says who was there when that one is gone. The three keys may lie on three nodes: nothing is done to two of them in one step, and nothing needs to be. */
 #include "common/hash.h"
 #include "common/mem.h"
+#include "common/uuid_list.h"
 #include "gateway/adapters/redis_cache.h"
 
 #include <errno.h>
@@ -200,41 +201,25 @@ static bool parse_device(const redisReply *field, const redisReply *value, struc
     return true;
 }
 
-struct living {
-    struct uuid *ids;
-    size_t n;
-};
-
 static void note_living(void *ctx, const struct uuid *gateway, bool alive)
 {
-    struct living *l = ctx;
-    if (!alive)
-        return;
-    l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
-    l->ids[l->n++] = *gateway;
-}
-
-static bool lives(const struct living *l, const struct uuid *gateway)
-{
-    for (size_t i = 0; i < l->n; i++)
-        if (uuid_equal(&l->ids[i], gateway))
-            return true;
-    return false;
+    if (alive)
+        uuid_list_add(ctx, gateway);
 }
 
 /* One user's hash. */
-static int tell_user(const struct uuid *user, const redisReply *r, const struct living *living, cache_presence_each *each, void *ctx)
+static int tell_user(const struct uuid *user, const redisReply *r, const struct uuid_list *living, cache_presence_each *each, void *ctx)
 {
     int stop = 0;
     for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i + 1 < r->elements && !stop; i += 2) {
         struct presence p = {.user = *user};
-        if (parse_device(r->element[i], r->element[i + 1], &p, &p.gateway) && lives(living, &p.gateway))
+        if (parse_device(r->element[i], r->element[i + 1], &p, &p.gateway) && uuid_list_has(living, &p.gateway))
             stop = each(ctx, &p);
     }
     return stop;
 }
 
-static int list_some(struct redis_cache *r, const struct uuid *users, size_t n, const struct living *living, cache_presence_each *each, void *ctx)
+static int list_some(struct redis_cache *r, const struct uuid *users, size_t n, const struct uuid_list *living, cache_presence_each *each, void *ctx)
 {
     CLEANUP_FREE struct device_text *texts = mem_calloc(n, sizeof *texts);
     CLEANUP_FREE struct redis_command *cmds = mem_calloc(n, sizeof *cmds);
@@ -257,11 +242,10 @@ static int list_some(struct redis_cache *r, const struct uuid *users, size_t n, 
 
 int redis_present_list(struct cache *c, const struct uuid *users, size_t n, cache_presence_each *each, void *ctx)
 {
-    struct living living = {0};
+    CLEANUP(uuid_list_fini) struct uuid_list living = {0};
     int err = redis_gateways(c, note_living, &living);
     for (size_t at = 0; at < n && !err; at += REDIS_TOGETHER_MAX)
         err = list_some(redis_of(c), users + at, n - at < REDIS_TOGETHER_MAX ? n - at : REDIS_TOGETHER_MAX, &living, each, ctx);
-    free(living.ids);
     return err;
 }
 

@@ -30,14 +30,13 @@ void interest_add(struct streams *s, const struct uuid *drive, const struct uuid
         i->drive = *drive;
         HASH_ADD(hh, s->interests, drive, sizeof i->drive, i);
     }
-    i->sessions = mem_realloc(i->sessions, (i->n + 1) * sizeof *i->sessions);
-    i->sessions[i->n++] = *session;
+    uuid_list_add(&i->sessions, session);
 }
 
 static void interest_free(struct streams *s, struct interest *i)
 {
     HASH_DEL(s->interests, i);
-    free(i->sessions);
+    uuid_list_fini(&i->sessions);
     free(i);
 }
 
@@ -45,11 +44,11 @@ void interest_drop(struct streams *s, const struct uuid *drive, const struct uui
 {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&s->lock);
     struct interest *i = interest_find(s, drive);
-    for (size_t k = 0; i && k < i->n; k++) {
-        if (!uuid_equal(&i->sessions[k], session))
+    for (size_t k = 0; i && k < i->sessions.n; k++) {
+        if (!uuid_equal(&i->sessions.ids[k], session))
             continue;
-        i->sessions[k] = i->sessions[--i->n];
-        if (i->n == 0)
+        i->sessions.ids[k] = i->sessions.ids[--i->sessions.n];
+        if (i->sessions.n == 0)
             interest_free(s, i);
         return;
     }
@@ -68,8 +67,8 @@ static bool others_listen(const struct interest *i, const struct drive_work *wor
     for (const struct drive_work *w = works; w; w = w->next) {
         if (stream_is_join(w))
             return true;
-        for (size_t k = 0; k < i->n; k++)
-            if (!uuid_equal(&i->sessions[k], &w->actor.session))
+        for (size_t k = 0; k < i->sessions.n; k++)
+            if (!uuid_equal(&i->sessions.ids[k], &w->actor.session))
                 return true;
     }
     return false;

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/pool.h"
+#include "common/uuid_list.h"
 #include "gateway/api/change_rows.h"
 #include "gateway/api/hub.h"
 #include "gateway/core/paths.h"
@@ -144,17 +145,14 @@ static int collect(void *ctx, const struct change_row *row)
 
 struct hearers {
     struct hub *hub;
-    struct uuid *users;
-    size_t n;
+    struct uuid_list users;
 };
 
 static int add_hearer(void *ctx, const struct uuid *user, enum role role)
 {
     struct hearers *l = ctx;
-    if (role < ROLE_VIEWER || !hub_listens(l->hub, TOPIC_FILE_CHANGES, user))
-        return 0;
-    l->users = mem_realloc(l->users, (l->n + 1) * sizeof *l->users);
-    l->users[l->n++] = *user;
+    if (role >= ROLE_VIEWER && hub_listens(l->hub, TOPIC_FILE_CHANGES, user))
+        uuid_list_add(&l->users, user);
     return 0;
 }
 
@@ -170,7 +168,7 @@ static void saying_fini(struct saying *s)
     for (size_t i = 0; i < s->n; i++)
         free(s->bodies[i]);
     free(s->bodies);
-    free(s->to.users);
+    uuid_list_fini(&s->to.users);
 }
 
 /* One page of the log; *ret_told is the seq up to which all is said with it. */
@@ -207,7 +205,7 @@ static int say_page(struct hub *h, const struct uuid *drive, uint64_t since, uin
         err = meta->ops->member_list(meta, drive, add_hearer, &s.to);
     if (err)
         return err;
-    hub_post_delivery(h, TOPIC_FILE_CHANGES, drive, s.to.users, s.to.n, s.bodies, s.n);
+    hub_post_delivery(h, TOPIC_FILE_CHANGES, drive, s.to.users.ids, s.to.users.n, s.bodies, s.n);
     s = (struct saying){0};
     return 0;
 }

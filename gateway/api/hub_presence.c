@@ -30,17 +30,17 @@ static void announce_later(struct hub *h, const struct uuid *user, char *json)
 static void announce(void *arg)
 {
     struct announcement *a = arg;
-    struct uuid *users = NULL;
-    size_t n, kept = 0;
-    int err = sharers_of(a->hub->app, &a->user, &users, &n);
+    struct uuid_list users = {0};
+    size_t kept = 0;
+    int err = sharers_of(a->hub->app, &a->user, &users);
     if (err)
         log_warn("that a device came or went could not be told to everyone: %s", strerror(-err));
-    for (size_t i = 0; i < n; i++)
-        if (hub_listens(a->hub, TOPIC_PRESENCE, &users[i]))
-            users[kept++] = users[i];
+    for (size_t i = 0; i < users.n; i++)
+        if (hub_listens(a->hub, TOPIC_PRESENCE, &users.ids[i]))
+            users.ids[kept++] = users.ids[i];
     char **bodies = mem_alloc(sizeof *bodies);
     bodies[0] = a->json;
-    hub_post_delivery(a->hub, TOPIC_PRESENCE, NULL, users, kept, bodies, 1);
+    hub_post_delivery(a->hub, TOPIC_PRESENCE, NULL, users.ids, kept, bodies, 1);
     free(a);
 }
 

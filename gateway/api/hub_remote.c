@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/pool.h"
+#include "common/uuid_list.h"
 #include "gateway/api/hub.h"
 
 #include <errno.h>
@@ -30,8 +31,7 @@ struct watching_user { /* has subscribed to all drives that it may see; under th
     unsigned n;
     int64_t listed; /* boot ms: when it was asked for them; in the table's order */
     uint64_t listing; /* which one `drives` are of, 0: none yet */
-    struct uuid *drives;
-    size_t n_drives;
+    struct uuid_list drives;
     UT_hash_handle hh;
 };
 
@@ -93,8 +93,7 @@ void remote_user(struct hub *h, const struct principal *who, bool present)
 
 struct drive_list {
     struct hub *hub;
-    struct uuid *ids; /* each is watched */
-    size_t n;
+    struct uuid_list drives; /* each is watched */
 };
 
 static int watch_one(void *ctx, const struct drive_row *d)
@@ -103,16 +102,15 @@ static int watch_one(void *ctx, const struct drive_row *d)
     if (d->away)
         return -EHOSTUNREACH;
     feed_watch(l->hub, d);
-    l->ids = mem_realloc(l->ids, (l->n + 1) * sizeof *l->ids);
-    l->ids[l->n++] = d->id;
+    uuid_list_add(&l->drives, &d->id);
     return 0;
 }
 
 static void drive_list_end(struct drive_list *l)
 {
-    for (size_t i = 0; i < l->n; i++)
-        feed_unwatch(l->hub, &l->ids[i]);
-    free(l->ids);
+    for (size_t i = 0; i < l->drives.n; i++)
+        feed_unwatch(l->hub, &l->drives.ids[i]);
+    uuid_list_fini(&l->drives);
 }
 
 static uint64_t listing_begin(struct hub_remote *r)
@@ -129,11 +127,10 @@ static void take_list(struct hub_remote *r, const struct uuid *user, uint64_t li
     HASH_FIND(hh, r->users, user, sizeof *user, u);
     if (!u || u->listing > listing)
         return;
-    struct drive_list before = {r->hub, u->drives, u->n_drives};
-    u->drives = l->ids;
-    u->n_drives = l->n;
+    struct uuid_list before = u->drives;
+    u->drives = l->drives;
     u->listing = listing;
-    *l = before;
+    l->drives = before;
 }
 
 /* Worker. The drives that the user may see now are watched, those of before no longer. */
@@ -192,7 +189,7 @@ static void watching_user_unref(struct hub_remote *r, const struct uuid *user, s
     HASH_FIND(hh, r->users, user, sizeof *user, u);
     if (!u || --u->n)
         return;
-    *ret = (struct drive_list){r->hub, u->drives, u->n_drives};
+    *ret = (struct drive_list){r->hub, u->drives};
     HASH_DEL(r->users, u);
     free(u);
 }
@@ -382,7 +379,7 @@ void remote_free(struct hub_remote *r)
     }
     HASH_ITER(hh, r->users, u, next_user) {
         HASH_DEL(r->users, u);
-        free(u->drives);
+        uuid_list_fini(&u->drives);
         free(u);
     }
     pthread_mutex_destroy(&r->hearing);

@@ -26,13 +26,13 @@ static void write_answer(struct buf *out, const struct presence *list, size_t n,
 static enum call_state presence(struct call *c)
 {
     struct app *app = app_of(c);
-    CLEANUP_FREE struct uuid *users = NULL;
-    size_t n_users, n;
+    CLEANUP(uuid_list_fini) struct uuid_list users = {0};
+    size_t n;
     bool partial;
-    int err = sharers_of(app, &principal_of(c)->user, &users, &n_users);
+    int err = sharers_of(app, &principal_of(c)->user, &users);
     if (err)
         return call_errno(c, err, "listing who shares a drive");
-    CLEANUP_FREE struct presence *list = shared_present(app->shared, users, n_users, &n, &partial);
+    CLEANUP_FREE struct presence *list = shared_present(app->shared, users.ids, users.n, &n, &partial);
     c->status = 200;
     write_answer(&c->out, list, n, partial);
     return CALL_DONE;

@@ -1,5 +1,5 @@
 #include "gateway/api/sessions.h"
-#include "common/mem.h"
+#include "common/uuid_list.h"
 #include "gateway/api/auth.h"
 
 #include <errno.h>
@@ -165,29 +165,20 @@ int session_end(struct app *app, const struct uuid *id)
     return err;
 }
 
-struct ids {
-    struct uuid *id;
-    size_t n;
-};
-
 static int collect(void *ctx, const struct session_row *s)
 {
-    struct ids *ids = ctx;
-    if (!s->revoked) {
-        ids->id = mem_realloc(ids->id, (ids->n + 1) * sizeof *ids->id);
-        ids->id[ids->n++] = s->id;
-    }
+    if (!s->revoked)
+        uuid_list_add(ctx, &s->id);
     return 0;
 }
 
 int session_end_all(struct app *app, const struct uuid *user, const struct uuid *except)
 {
-    struct ids ids = {0};
-    int err = app->meta->ops->session_list(app->meta, user, collect, &ids);
-    for (size_t i = 0; i < ids.n && !err; i++)
-        if (!except || !uuid_equal(&ids.id[i], except))
-            err = session_end(app, &ids.id[i]);
-    free(ids.id);
+    CLEANUP(uuid_list_fini) struct uuid_list open = {0};
+    int err = app->meta->ops->session_list(app->meta, user, collect, &open);
+    for (size_t i = 0; i < open.n && !err; i++)
+        if (!except || !uuid_equal(&open.ids[i], except))
+            err = session_end(app, &open.ids[i]);
     return err;
 }
 

@@ -4,6 +4,7 @@
    too; nothing is called with it held. */
 #ifndef CAIRN_GATEWAY_API_STREAMS_INTERNAL_H
 #define CAIRN_GATEWAY_API_STREAMS_INTERNAL_H
+#include "common/uuid_list.h"
 #include "gateway/api/streams.h"
 #include "gateway/api/hub.h"
 #include "gateway/api/inval.h"
@@ -55,8 +56,7 @@ struct mount { /* under lock */
    with two streams is there twice. Entered before the stream's place in the queue is known, so that no commit behind it is missed. */
 struct interest { /* under lock */
     struct uuid drive;
-    struct uuid *sessions;
-    size_t n;
+    struct uuid_list sessions;
     uint64_t quiet_first, quiet_last; /* numbers that nobody here had to hear of, and core/order.c does not know yet; 0: none */
     UT_hash_handle hh;
 };

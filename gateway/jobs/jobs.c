@@ -3,6 +3,7 @@
 #include "common/cond.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/uuid_list.h"
 #include "gateway/jobs/jobs_internal.h"
 #include "gateway/jobs/pending.h"
 
@@ -39,17 +40,9 @@ static void expire_uploads(struct jobs *j)
 
 /* ---- jobs that go through drives ---- */
 
-struct drives {
-    struct uuid *ids;
-    size_t n;
-};
-
 static int collect_id(void *ctx, const struct uuid *drive)
 {
-    struct drives *l = ctx;
-    if ((l->n & (l->n - 1)) == 0)
-        l->ids = mem_realloc(l->ids, (l->n ? 2 * l->n : 1) * sizeof *l->ids);
-    l->ids[l->n++] = *drive;
+    uuid_list_add(ctx, drive);
     return 0;
 }
 
@@ -58,12 +51,12 @@ static int collect(void *ctx, const struct drive_row *d)
     return collect_id(ctx, &d->id);
 }
 
-/* Takes the list. err: of making it; it is of those that could be reached, then. What is wrong with one drive is not with the others. Returns the first error. */
-static int64_t each_drive(struct jobs *j, const char *what, struct drives *take, int err, int64_t (*job)(struct jobs *j, const struct uuid *drive))
+/* err: of making the list; it is of those that could be reached, then. What is wrong with one drive is not with the others. Returns the first error. */
+static int64_t each_drive(struct jobs *j, const char *what, const struct uuid_list *drives, int err, int64_t (*job)(struct jobs *j, const struct uuid *drive))
 {
     int64_t first = err;
-    for (size_t i = 0; i < take->n && !j->ending; i++) {
-        int64_t n = job(j, &take->ids[i]);
+    for (size_t i = 0; i < drives->n && !j->ending; i++) {
+        int64_t n = job(j, &drives->ids[i]);
         if (n < 0 && n != -ENOENT && first == 0) /* -ENOENT: it is gone */
             first = n;
         if (n == -EHOSTUNREACH)
@@ -71,7 +64,6 @@ static int64_t each_drive(struct jobs *j, const char *what, struct drives *take,
     }
     if (first < 0)
         log_warn("%s: %s", what, strerror((int)-first));
-    free(take->ids);
     return first;
 }
 
@@ -83,7 +75,7 @@ static int64_t pack(struct jobs *j, const struct uuid *drive)
 /* What is left over in a drive is less than a pack until more comes. */
 static void pack_some(struct jobs *j)
 {
-    struct drives l = {0};
+    CLEANUP(uuid_list_fini) struct uuid_list l = {0};
     int64_t now = clock_wall_ns();
     int err = j->meta->ops->inline_drives(j->meta, j->packed, collect_id, &l);
     if (each_drive(j, "packing", &l, err, pack) >= 0)
@@ -97,7 +89,7 @@ static int64_t trim(struct jobs *j, const struct uuid *drive)
 
 static void trim_all(struct jobs *j)
 {
-    struct drives l = {0};
+    CLEANUP(uuid_list_fini) struct uuid_list l = {0};
     int err = j->meta->ops->drives_each(j->meta, collect, &l);
     each_drive(j, "trimming changes", &l, err, trim);
 }

@@ -14,7 +14,7 @@
 #include "common/mem.h"
 #include "common/op.h"
 #include "common/utf8.h"
-#include "common/uuid.h"
+#include "common/uuid_list.h"
 
 #include <errno.h>
 #include <string.h>
@@ -118,6 +118,26 @@ static void times_and_ids(void **state)
     assert_int_equal(uuid_parse("0190-", &v), -EINVAL);
 }
 
+static void a_list_has_each_id_once_when_sorted(void **state)
+{
+    (void)state;
+    CLEANUP(uuid_list_fini) struct uuid_list l = {0};
+    struct uuid other;
+    uuid_new(&other);
+    uuid_list_sort(&l);
+    assert_false(uuid_list_has(&l, &other));
+    for (int round = 0; round < 3; round++)
+        for (uint8_t i = 100; i > 0; i--)
+            uuid_list_add(&l, &(struct uuid){.b = {i}});
+    assert_int_equal(l.n, 300);
+    uuid_list_sort(&l);
+    assert_int_equal(l.n, 100);
+    for (uint8_t i = 0; i < 100; i++)
+        assert_int_equal(l.ids[i].b[0], i + 1);
+    uuid_list_add(&l, &other); /* there is room behind those that went */
+    assert_true(uuid_list_has(&l, &other));
+}
+
 static void base64_round_trip(void **state)
 {
     (void)state;
@@ -153,7 +173,7 @@ int main(void)
         cmocka_unit_test(operation_survives_the_wire), cmocka_unit_test(bad_operations_are_refused),
         cmocka_unit_test(json_is_strict),              cmocka_unit_test(codec_gives_back_what_went_in),
         cmocka_unit_test(times_and_ids),               cmocka_unit_test(base64_round_trip),
-        cmocka_unit_test(chunks_cover_the_file),
+        cmocka_unit_test(chunks_cover_the_file),       cmocka_unit_test(a_list_has_each_id_once_when_sorted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
