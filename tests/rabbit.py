@@ -35,12 +35,16 @@ class Rabbit(RealServer):
         assert done.returncode == 0, queues + done.stdout + done.stderr
 
     def depth(self, queue):
-        """Messages that wait there; None where there is no such queue."""
-        with self.connect() as c:
+        """Messages that wait there; None where there is no such queue. One that has no leader just then is asked for again."""
+        def answer():
             try:
-                return c.channel().queue_declare(queue, passive=True).method.message_count
-            except pika.exceptions.ChannelClosedByBroker:
-                return None
+                with self.connect() as c:
+                    return [c.channel().queue_declare(queue, passive=True).method.message_count]
+            except pika.exceptions.ChannelClosedByBroker as e:
+                return [None] if e.reply_code == 404 else []
+            except (pika.exceptions.AMQPError, OSError):
+                return []
+        return wait_for(answer, f"the depth of {queue}", 60)[0]
 
 
 class Consumer:

@@ -168,7 +168,7 @@ def publish_work(rabbit):
             return True
         except (pika.exceptions.AMQPError, OSError):  # a queue that has no leader yet refuses it
             return False
-    wait_for(confirmed, "a confirm")
+    wait_for(confirmed, "a confirm", 60)
 
 
 def test_the_port_suite_on_three_rabbitmq_nodes(rabbits):
@@ -181,7 +181,7 @@ def test_any_of_three_rabbitmq_nodes_may_die(rabbits, start, worker):
     g = start("--events", rabbits.url + "?queue-type=quorum")
     second = Second(g)
     second.start()
-    outside = watcher = None
+    outside = watcher = writer = None
     try:
         wait_for(lambda: component(g, "events") == component(second, "events") == "UP", "the connections")
         queues = {q["name"]: q["type"] for q in nodes.manage("GET", "/queues/cairn") if q["name"].startswith("cairn.")}
@@ -204,16 +204,16 @@ def test_any_of_three_rabbitmq_nodes_may_die(rabbits, start, worker):
             gone = name
             publish_work(rabbits)
             wanted = set(log())
-            wait_for(lambda: wanted <= told(), f"what was written until node {name} had died", 30)
-            wait_for(lambda: wanted <= set(watcher.seqs), "the same at the other gateway", 30)
-            wait_for(lambda: rabbits.depth("cairn.dead") > dead, "the message's end", 30)
+            wait_for(lambda: wanted <= told(), f"what was written until node {name} had died", 60)
+            wait_for(lambda: wanted <= set(watcher.seqs), "the same at the other gateway", 60)
+            wait_for(lambda: rabbits.depth("cairn.dead") > dead, "the message's end", 60)
 
         nodes.kill_nodes("1")
-        wait_for(lambda: component(g, "events") == component(second, "events") == "DOWN", "that two nodes are missed", 30)
+        wait_for(lambda: component(g, "events") == component(second, "events") == "DOWN", "that two nodes are missed", 60)
         put(g, "/meanwhile", b"x")
         assert g.api("GET", "/actuator/health/readiness").status == 200
         wanted = set(log())
-        wait_for(lambda: wanted <= set(watcher.seqs), "the other gateway to look in the log", 30)
+        wait_for(lambda: wanted <= set(watcher.seqs), "the other gateway to look in the log", 60)
 
         nodes.start_nodes("1", gone)
         wait_for(lambda: component(g, "events") == component(second, "events") == "UP", "the connections", 60)
@@ -223,11 +223,11 @@ def test_any_of_three_rabbitmq_nodes_may_die(rabbits, start, worker):
         wanted = log()
         wait_for(lambda: set(wanted) <= told(), "every change outside", 90)
         wait_for(lambda: watcher.seqs == wanted, "every change once, in order, at the other gateway")
-        wait_for(lambda: rabbits.depth("cairn.dead") > dead and rabbits.depth("cairn.notification") == 0, "every message's end", 30)
+        wait_for(lambda: rabbits.depth("cairn.dead") > dead and rabbits.depth("cairn.notification") == 0, "every message's end", 60)
         with open(g.log) as f:
             assert "connected again, to 127.0.0.1:" in f.read()
     finally:
-        for each in (outside, watcher, second):
+        for each in (outside, watcher, second, writer):
             if each:
                 each.close()
 
