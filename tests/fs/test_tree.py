@@ -1,10 +1,13 @@
-"""A real tree of more than 10,000 files goes in and comes out the same, byte by byte, in every attribute."""
+"""A real tree of more than 10,000 files (a smaller one once more on real servers) goes in and comes out the same, byte by byte, in every attribute."""
 import os
 import shutil
 import stat
 import subprocess
 
-SOURCES = ("/usr/include", "/usr/share/doc")
+import backends
+
+SOURCES = ("/usr/share/doc",) if backends.ON_SERVERS else ("/usr/include", "/usr/share/doc")
+FILES = 4_000 if backends.ON_SERVERS else 10_000
 
 
 def describe(path, st):
@@ -48,10 +51,10 @@ def test_a_real_tree_comes_back_the_same(mounts, folder):
         f.write("x")
     os.setxattr(source + "/tagged", "user.tag", b"\x00\xffbytes")
     os.link(source + "/tagged", source + "/tagged-too")
-    # this machine may have few documents: made-up files fill up to more than 10,000
+    # this machine may have few documents: made-up files fill up to more than FILES
     total = sum(len(f) for _, _, f in os.walk(source))
     os.mkdir(source + "/more")
-    for i in range(max(0, 10_200 - total)):
+    for i in range(max(0, FILES + 200 - total)):
         os.makedirs(f"{source}/more/{i // 100}", exist_ok=True)
         with open(f"{source}/more/{i // 100}/f{i}", "w") as f:
             f.write(f"file {i}\n" * (i % 200))
@@ -60,7 +63,7 @@ def test_a_real_tree_comes_back_the_same(mounts, folder):
     a.unmount()
     shutil.rmtree(a.cache)
     b = mounts.mount("elsewhere")
-    assert compare(source, b / "tree") > 10_000
+    assert compare(source, b / "tree") > FILES
     assert os.lstat(b / "tree/tagged").st_ino == os.lstat(b / "tree/tagged-too").st_ino
     subprocess.run(["rm", "-r", b / "tree"], check=True)
     assert os.listdir(b.path) == []
