@@ -344,8 +344,11 @@ class Mount:
         tasks = f"/proc/{self.process.pid}/task"
 
         def state(thread):
-            with open(f"{tasks}/{thread}/stat") as f:
-                return f.read().rsplit(")", 1)[1].split()[0]
+            try:
+                with open(f"{tasks}/{thread}/stat") as f:
+                    return f.read().rsplit(")", 1)[1].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                return "T"  # it has ended
         wait_for(lambda: all(state(t) == "T" for t in os.listdir(tasks)), "the driver to stop")
 
     def thaw(self):

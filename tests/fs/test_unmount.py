@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness import read, tail, wait_for
+from harness import Program, read, tail, wait_for
 
 ROUNDS = 12
 FLOCK = {"x86_64": 73, "aarch64": 32}  # numbers of the system call
@@ -29,7 +29,7 @@ def changes(mounts):
                 os.rename(path, path + "x")
                 os.unlink(path + "x")
 
-    worker = threading.Thread(target=work)
+    worker = Program(work)
     worker.start()
     yield
     over.set()

@@ -195,11 +195,19 @@ def test_an_interrupted_put_goes_on(cli, folder, gateway):
     running = cli.start("put", f"{folder}/big", "home:/big")
     state = f"{cli.home}/state/cairn/uploads"
     wait_for(lambda: os.path.isdir(state) and any(n.endswith(".json") for n in os.listdir(state)), "an upload session")
+    running.send_signal(signal.SIGSTOP)
     (name,) = [n for n in os.listdir(state) if n.endswith(".json")]
     session = json.load(open(f"{state}/{name}"))["sessionId"]
-    wait_for(lambda: len(gateway.api("GET", f"/upload/{session}/chunks").json["chunks"]) >= 4, "some chunks")
+
+    def some():  # a moment's work at a time, so that it is not done before we have looked
+        running.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+        running.send_signal(signal.SIGSTOP)
+        return len(gateway.api("GET", f"/upload/{session}/chunks").json["chunks"]) >= 4
+    wait_for(some, "some chunks")
     gateway.kill()
     running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGCONT)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1 and b"The same command goes on" in err, (out, err)
     gateway.start()

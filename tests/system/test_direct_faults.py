@@ -8,7 +8,7 @@ import time
 import pytest
 
 from direct import cairn, content, gateway, gateway_options, MIB, NOISE, public, put, store, TEXT  # noqa: F401
-from harness import read, wait_for, write
+from harness import Program, read, wait_for, write
 
 
 class Stranger(http.server.BaseHTTPRequestHandler):
@@ -108,25 +108,23 @@ def test_a_driver_that_is_killed_while_it_brings(gateway, mounts):
     assert got == NOISE[:len(got)] and len(got) > MIB
 
 
-class Meanwhile:
-    """Does something while something else goes on; what it raises is raised at the end."""
+class Meanwhile(Program):
+    """Works in mounts while servers are started; what it raises is raised at the end."""
+    error = None
 
-    def __init__(self, do):
-        self.do, self.error = do, None
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self):
+    def programs(self):
         try:
-            self.do()
+            self.work()
         except BaseException as e:
             self.error = e
 
     def __enter__(self):
-        self.thread.start()
+        self.start()
+        return self
 
-    def __exit__(self, *_):
-        self.thread.join()
-        if self.error:
+    def __exit__(self, *raised):
+        self.join()
+        if self.error and raised == (None, None, None):
             raise self.error
 
 
@@ -134,22 +132,20 @@ def test_a_gateway_that_is_killed_while_a_mount_brings(gateway, mounts):
     a = mounts.mount("a")
     data = NOISE + TEXT
 
-    written, kills = threading.Event(), []
+    kills = 0
 
-    def kill():
-        while not written.is_set():
+    def bring():
+        for n in range(3):
+            write(a / f"file {n}", bytes([n]) + data)  # each chunk is another
+
+    with Meanwhile(bring) as bringing:
+        while bringing.is_alive():
             before = a.status()["directSentBytes"]
-            if wait_for(lambda: written.is_set() or a.status()["directSentBytes"] > before + 8 * MIB, "more to be brought", 60) and not written.is_set():
+            wait_for(lambda: not bringing.is_alive() or a.status()["directSentBytes"] > before + 8 * MIB, "more to be brought", 60)
+            if bringing.is_alive():
                 gateway.kill()
                 gateway.start()
-                kills.append(before)
-
-    with Meanwhile(kill):
-        try:
-            for n in range(3):
-                write(a / f"file {n}", bytes([n]) + data)  # each chunk is another
-        finally:
-            written.set()
+                kills += 1
     assert kills
     b = mounts.mount("b")
     for n in range(3):
@@ -162,11 +158,11 @@ def test_the_store_is_away_for_a_moment(gateway, mounts, store):
     write(a / "before", NOISE)
     store.kill()
 
-    def back():
-        time.sleep(3)
-        store.start()
-
-    with Meanwhile(back):
+    def work():
         write(a / "meanwhile", NOISE[1:])
         assert read(b / "before") == NOISE
+
+    with Meanwhile(work):
+        time.sleep(3)
+        store.start()
     assert read(b / "meanwhile") == NOISE[1:]

@@ -202,6 +202,7 @@ def test_the_scanner_is_away_and_comes_back(gateway, clamd):
     put(gateway, "/last", EICAR)
     infected(gateway, "/last")
     assert gateway.api("GET", "/drives").json["drives"][0]["seq"] == seq + 2  # the file and its quarantine: nothing was decided again
+    wait_for(lambda: scanned(gateway, "infected"), "the count")  # a moment after the quarantine
     assert scanned(gateway, "infected") == 1
 
 

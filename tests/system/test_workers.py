@@ -77,8 +77,11 @@ def test_each_takes_its_share_and_all_end_together(gateway):
 def test_told_all_at_once_they_drain(gateway):
     """As systemd does, and a terminal: the supervisor's own word to them is no second one."""
     listening(gateway, N)
-    for pid in [*workers(gateway), gateway.process.pid]:
+    pids = workers(gateway)
+    gateway.process.send_signal(signal.SIGSTOP)  # it learns of its own signal and of their ends at once
+    for pid in [*pids, gateway.process.pid]:
         os.kill(pid, signal.SIGTERM)
+    gateway.process.send_signal(signal.SIGCONT)
     gateway.ended = True
     assert gateway.process.wait(60) == 0
     assert len(lines(gateway, "drained, ending")) == N
