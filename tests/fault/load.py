@@ -92,7 +92,7 @@ class Watcher(Program):
             try:
                 self.listen()
             except TimeoutError:
-                if self.load.ending:
+                if self.load.ending and not any(t.is_alive() for t in self.load.threads if t is not self) and not any(self.log(self.cursor)):
                     return
             except (Closed, Refused, OSError):
                 time.sleep(0.1)

@@ -116,7 +116,7 @@ def test_a_gateway_that_is_gone_for_a_moment_is_looked_for_first(mounts, proxy):
     wait_for(lambda: b.status()["lease"], "a lease")
     proxy.cut()
     os.chmod(a / "f", 0o600)  # waits until the lease of b is out
-    mending = threading.Timer(0.7, proxy.mend)
+    mending = threading.Timer(0.3, proxy.mend)
     mending.start()
     assert os.lstat(b / "f").st_mode & 0o777 == 0o600
     mending.join()

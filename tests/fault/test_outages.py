@@ -81,7 +81,7 @@ def test_without_the_object_store_names_and_small_files_work_and_large_ones_wait
     wait_for(lambda: health(cluster)[1]["objects"] == "UP", "what health says")
     wait_for(lambda: os.path.exists(b / "waits") and os.path.getsize(b / "waits") == len(more), "what waited in the journal", 60)
     assert read(b / "waits") == more
-    assert put(cluster, "/refused", more).status == 201
+    wait_for(lambda: put(cluster, "/refused", more).status in (200, 201), "the store at each gateway")  # who found it away looks again after a second
     shutil.rmtree(a / "folder")
     for name in ("large", "waits", "refused"):
         os.unlink(a / name)
@@ -116,7 +116,9 @@ def test_without_the_database_cached_reads_go_on_and_all_else_is_refused_until_i
     assert e.value.errno == errno.EIO
 
     give_back(cluster, how, *databases(cluster))
-    wait_for(lambda: all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway")), "recovery, by itself")
+    wait_for(lambda: all(readiness(cluster.at(g)) == 200 for g in cluster.inner.numbered("gateway")), "recovery, by itself", 60)
+    for g in cluster.inner.numbered("gateway"):
+        wait_for(lambda: cluster.at(g).api("GET", "/files" + cluster.query(drive=cluster.drive, path="/known")).status == 200, f"the drive at {g}", 60)
     write(a / "after", b"after")
     assert read(b / "after") == b"after"
     assert put(cluster, "/without-database", b"x").status == 201
