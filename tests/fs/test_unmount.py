@@ -41,9 +41,12 @@ def test_amid_changes_made_elsewhere(mounts, changes):
         b = mounts.mount(f"b{i}")
         wait_for(lambda: b.status()["lease"], "a cache lease")
         before = b.status()["seq"]
-        while b.status()["seq"] < before + 50:  # the kernel holds names that it must be told of
+
+        def looks():  # the kernel holds names that it must be told of
             for name in os.listdir(b / "d"):
                 os.path.exists(b / f"d/{name}")
+            return b.status()["seq"] >= before + 50
+        wait_for(looks, "fifty changes")
         b.process.send_signal(signal.SIGTERM)
         assert b.process.wait(30) == 0
         assert not read(b.log), tail(b.log)

@@ -29,7 +29,7 @@ static inline int count_drives(void *ctx, const char *name, const char *url, uin
     return 0;
 }
 
-static const char *shards_of(struct fixture *f, struct buf *ret)
+static inline const char *shards_of(struct fixture *f, struct buf *ret)
 {
     buf_fini(ret);
     assert_int_equal(CALL(f, shard_list, count_drives, ret), 0);
